@@ -1,0 +1,78 @@
+# Everything that a person types. Each target sets up what it needs; a second call does none of it again.
+# Values given here (SELECT=..., TARGET=...) reach the pipelines as environment variables, which make sees to by
+# itself; no recipe pastes them.
+# Do not feed make untrusted text all the same: '$(shell ...)' in a value is expanded by make itself.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv/.installed
+
+##@ Run
+full-refresh: $(VENV) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 DRY_RUN=1]
+	@pipelines/full-refresh
+
+refill: $(VENV) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS=int_prices_daily+ COHORT= RESUME=1 DRY_RUN=1]
+	@pipelines/refill
+
+daily-refresh: $(VENV) ## Every model once, incrementally, with a dated log and a summary [SELECT= DRY_RUN=1]
+	@pipelines/daily-refresh
+
+optimize: $(VENV) ## Merge partitions with more than THRESHOLD=20 parts (ClickHouse) [DRY_RUN=1]
+	@pipelines/optimize
+
+sample-data: $(VENV) ## The bundled warehouse's synthetic data, made or brought up to today [SAMPLE_SCALE=1]
+	@pipelines/sample-data
+
+##@ Look
+pending: $(VENV) ## Plans that were left unfinished, each with the command that goes on
+	@bin/sluice-state pending
+
+runs: $(VENV) ## The latest runs
+	@bin/sluice-state runs
+
+##@ Servers
+clickhouse: $(VENV) .venv/.clickhouse ## A real ClickHouse on loopback until Ctrl-C, its data in .state/clickhouse
+	@PYTHONPATH=lib .venv/bin/python -m sluice.clickhouse_server
+
+##@ Develop
+test: $(VENV) ## Everything that must hold: lint, types, pytest, bats
+	@tests/run
+
+bench: $(VENV) ## What is claimed about speed, measured against what a user would do instead
+	@.venv/bin/python bench/batch_overhead.py
+	@.venv/bin/python bench/memory.py
+
+docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
+	@PYTHONPATH=lib .venv/bin/python -m sluice.docs
+
+lint: $(VENV) ## Style and types only
+	@tests/lint
+
+setup: $(VENV) ## The virtual environment, from the lock, with hashes
+
+lock: ## Write requirements.txt anew from requirements.in
+	@pipelines/lock
+
+clean: ## Remove the virtual environment (state, logs and data stay)
+	@rm -rf .venv
+
+help: ## This text
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV): requirements.txt
+	@echo "setting up .venv (once)" >&2
+	@"$(PYTHON)" -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.txt >&2
+	@touch $(VENV)
+
+.venv/.clickhouse: requirements-clickhouse.txt $(VENV)
+	@echo "fetching ClickHouse into .venv (once)" >&2
+	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
+	@touch $@
+
+.PHONY: optimize full-refresh refill daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help
