@@ -1,0 +1,244 @@
+"""One batch carried out: intent, dbt, outcome; again when the warehouse hiccuped, never twice into the same rows."""
+
+import logging
+import random
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import stamina
+
+from sluice import error_classes
+from sluice.dbt_engine.client import Outcome
+from sluice.error_classes import ErrorClass, Rule
+from sluice.errors import busy
+from sluice.ids import timestamp
+from sluice.log import redact
+from sluice.records import Batch, BatchResult, Node, Plan, Status
+from sluice.signals import Interrupted, interruptible
+from sluice.state import Attempted, State
+
+_log = logging.getLogger("sluice")
+
+ROLL_BACK = ("duckdb", "postgres")  # adapters on which what dbt reports as failed has left nothing behind
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often a class of error is tried again, and how long is waited before: `first_s`, doubled up to `most_s`."""
+
+    retries: int
+    first_s: float
+    most_s: float
+
+
+PATIENCE: dict[ErrorClass, Patience] = {
+    "transient": Patience(3, 1, 30),
+    "victim": Patience(5, 15, 120),
+}
+
+
+class Engine(Protocol):
+    """What runs a batch: the warm dbt session, or any dbt command line."""
+
+    def run(
+        self, *, batch_id: str, expect: list[str], vars: dict, full_refresh: bool, log_path: Path, models: list[str], marker: dict | None
+    ) -> Outcome: ...  # fmt: skip
+
+    def committed(self, marker: dict) -> bool | None: ...
+
+    def cancel(self, grace_s: float = 3.0) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Failed(Exception):
+    """An attempt failed; whether another follows is for its class to say."""
+
+    def __init__(self, result: BatchResult, error_class: ErrorClass, why: str):
+        super().__init__(result.error)
+        self.result = result
+        self.error_class = error_class
+        self.why = why
+
+
+@dataclass
+class Attempts:
+    """Carries out batches of one run, each until it is done or beyond help."""
+
+    engine: Engine
+    state: State
+    plan: Plan
+    root_run_id: str
+    log_dir: Path
+    lock_wait_s: float
+    rules: list[Rule]
+    attempted: dict[str, Attempted] = field(default_factory=dict)
+    interrupted: BatchResult | None = None  # what was in flight when a stop signal came
+
+    def carry_out(self, batch: Batch) -> BatchResult:
+        """The final result of a batch, recorded. Interrupted passes through after `cancelled` was recorded.
+
+        Raises SluiceError (75) when another process holds the database file longer than SLUICE_LOCK_WAIT_S.
+        """
+        retries = stamina.retry_context(
+            on=_Backoff(self.lock_wait_s), attempts=None, timeout=None, wait_initial=0, wait_max=0, wait_jitter=0
+        )
+        tries = iter(retries)
+        try:
+            while True:
+                with interruptible():  # the back-off sleeps in here
+                    attempt = next(tries)
+                with attempt:
+                    return self._settled(batch) or self._try(batch)
+        except Failed as failure:
+            if failure.error_class == "busy":
+                raise busy(
+                    f"{failure.result.error}", code="warehouse_locked", hint="wait for it to end, then resume"
+                ) from None
+            return failure.result
+
+    def skip(self, batch: Batch, reason: str) -> BatchResult:
+        """The recorded result of a batch that is not run, and why."""
+        return self._record(batch, result_of(self.plan, batch, "skipped", error=reason))
+
+    def _settled(self, batch: Batch) -> BatchResult | None:
+        """The result of a batch whose rows an earlier attempt has committed, or that nobody dares to repeat.
+
+        None when it is safe to run: never attempted, replaced as a whole, or known to have left nothing.
+        """
+        before = self.attempted.get(batch.batch_id)
+        if before is None or batch.full_refresh:
+            return None
+        committed = self.engine.committed(self._marker(batch, before.first))
+        if committed:
+            return self._record(batch, result_of(self.plan, batch, "ok", recovered=True))
+        rolled_back = before.status == "failed" and self.plan.adapter in ROLL_BACK
+        if committed is None and not rolled_back and not batch.repeatable:
+            return result_of(
+                self.plan, batch, "failed",
+                error=f"whether an earlier attempt left its rows in {batch.model} cannot be known from here: look at "
+                f"{_described(batch)}, then: sluice-state resolve {self.plan.run_id} {batch.batch_id} --rows-are-there or --do-again",
+            )  # fmt: skip
+        return None
+
+    def _try(self, batch: Batch) -> BatchResult:
+        attempt = self.state.intend(self.plan.run_id, self.root_run_id, batch)
+        if batch.full_refresh:  # whatever the others left behind goes with the table
+            self.attempted = {
+                batch_id: other for batch_id, other in self.attempted.items() if other.model != batch.model
+            }
+        self._remember(batch, None, attempt)
+        began, began_at = time.monotonic(), timestamp()
+        log_path = self.log_dir / self.plan.run_id / f"{_file_name(batch)}.log"
+        log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+        def result(status, **more) -> BatchResult:
+            return result_of(
+                self.plan, batch, status, attempt=attempt, began_at=began_at, ended_at=timestamp(),
+                duration_s=round(time.monotonic() - began, 4), log_path=str(log_path), **more,
+            )  # fmt: skip
+
+        try:
+            outcome = self.engine.run(
+                batch_id=batch.batch_id,
+                expect=batch.expect,
+                vars=batch.vars,
+                full_refresh=batch.full_refresh,
+                log_path=log_path,
+                models=[model.unique_id for model in self.plan.models],
+                marker=None if batch.full_refresh else self._marker(batch, attempt),
+            )
+        except Interrupted:
+            self.engine.cancel()
+            there = not batch.full_refresh and self.engine.committed(self._marker(batch, attempt))
+            self.interrupted = self._record(
+                batch, result("ok", recovered=True) if there else result("cancelled", error="cancelled by a signal")
+            )
+            raise
+        nodes = [_node(node) for node in outcome.nodes]
+        if outcome.status == "ok":
+            return self._record(batch, result("ok", nodes=nodes))
+        if outcome.status == "lost":  # no outcome is recorded: it is unknown, and stays so until somebody has looked
+            raise Failed(result("failed", error=outcome.error), "transient", "the dbt process died")
+        error = redact(
+            outcome.error or next((node.message for node in nodes if node.message), None) or "dbt gave no reason"
+        )
+        failed = self._record(batch, result("failed", nodes=nodes, error=error))
+        raise Failed(failed, *error_classes.classify(error, self.plan.adapter, self.rules))
+
+    def _record(self, batch: Batch, result: BatchResult) -> BatchResult:
+        self.state.record(self.root_run_id, batch, result, self.plan.project)
+        if result.status != "skipped":
+            self._remember(batch, result.status, result.attempt)
+        return result
+
+    def _remember(self, batch: Batch, status: Status | None, attempt: int) -> None:
+        before = self.attempted.get(batch.batch_id)
+        self.attempted[batch.batch_id] = Attempted(batch.model, status, before.first if before else attempt)
+
+    def _marker(self, batch: Batch, attempt: int) -> dict[str, str | int]:
+        """What commits together with the rows of a batch that adds; one that replaces may simply be run again."""
+        return {"root_run_id": self.root_run_id, "batch_id": batch.batch_id, "attempt": attempt}
+
+
+class _Backoff:
+    """stamina's hook: seconds to wait before the next attempt, or False when there is none."""
+
+    def __init__(self, lock_wait_s: float):
+        self._seen: dict[ErrorClass, int] = {}
+        self._locked_until = time.monotonic() + lock_wait_s
+
+    def __call__(self, problem: Exception) -> float | bool:
+        if not isinstance(problem, Failed):
+            return False
+        count = self._seen[problem.error_class] = self._seen.get(problem.error_class, 0) + 1
+        if problem.error_class == "busy":
+            return 0.5 if time.monotonic() < self._locked_until else False
+        patience = PATIENCE.get(problem.error_class)
+        if patience is None or count > patience.retries:
+            return False
+        longest_s = min(patience.first_s * 2 ** (count - 1), patience.most_s)
+        wait_s = random.uniform(longest_s / 2, longest_s)
+        _log.warning(
+            "batch %d of %d: %s: %s; again in %.0f s",
+            problem.result.seq,
+            problem.result.total,
+            problem.error_class,
+            problem.why,
+            wait_s,
+        )
+        return wait_s
+
+
+def result_of(plan: Plan, batch: Batch, status: Status, **more) -> BatchResult:
+    """A result with the identity of its batch."""
+    return BatchResult(
+        run_id=plan.run_id, batch_id=batch.batch_id, plan_id=batch.plan_id, seq=batch.seq, total=batch.total, wave=batch.wave,
+        model=batch.model, stage=batch.stage, window=batch.window, status=status, **more,
+    )  # fmt: skip
+
+
+def _node(node) -> Node:
+    return Node(
+        unique_id=node.unique_id, status=node.status, duration_s=round(node.duration_s, 4), rows=node.rows, message=redact(node.message or "") or None
+    )  # fmt: skip
+
+
+def _described(batch: Batch) -> str:
+    window = f", {batch.window.start} to {batch.window.end} (excluded)" if batch.window else ""
+    return f"stage {batch.stage}{window}"
+
+
+def _file_name(batch: Batch) -> str:
+    """`0003-int_orders-default-2024-01-01`, whatever characters the names have."""
+    parts = [
+        f"{batch.seq:04}",
+        (batch.model or "selection").rsplit(".", 1)[-1],
+        batch.stage,
+        *([str(batch.window.start)] if batch.window else []),
+    ]
+    return "-".join(
+        "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in part)[:60] for part in parts
+    )

@@ -1,0 +1,337 @@
+"""A command is a generator of records; everything that all commands share lives here, once.
+
+That is: flags, help, stdout, framing, signals, exit code, error messages, summary and the view for people.
+A script in bin/ defines a typed function and hands it to `main`. Nothing heavy is imported until it runs.
+"""
+
+import inspect
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sluice.records import Record
+
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Yield the same records, change nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Records on stdout even on a terminal.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr; tracebacks of our own bugs.")]
+NoColor = Annotated[bool, typer.Option("--no-color", help="No colours (so does NO_COLOR).")]
+ProjectDir = Annotated[Path | None, typer.Option(help="The dbt project [DBT_PROJECT_DIR].", show_default=False)]
+ProfilesDir = Annotated[
+    Path | None, typer.Option(help="The folder of profiles.yml [DBT_PROFILES_DIR].", show_default=False)
+]
+Target = Annotated[str | None, typer.Option(help="The dbt target [DBT_TARGET].", show_default=False)]
+Select = Annotated[
+    list[str] | None, typer.Option("--select", "-s", help="dbt node selection; repeat for a union.", show_default=False)
+]
+Exclude = Annotated[list[str] | None, typer.Option(help="dbt node selection to leave out.", show_default=False)]
+Delay = Annotated[float, typer.Option(min=0, help="Seconds between batches, passed on with the plan.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the plan that was left unfinished.")]
+AcceptDrift = Annotated[bool, typer.Option("--accept-drift", help="Resume although code or config changed since.")]
+DAY: dict[str, Any] = {"formats": ["%Y-%m-%d"], "metavar": "DATE", "show_default": False}
+To = Annotated[datetime | None, typer.Option(help="The last day to cover [today, UTC].", **DAY)]
+VarsJson = Annotated[
+    str, typer.Option("--vars", help="Vars for every batch, as a JSON object.", callback=lambda text: _vars(text))
+]
+
+COMMON = {"dry_run": DryRun, "json": Json, "quiet": Quiet, "verbose": Verbose, "no_color": NoColor}
+PROJECT = {"project_dir": ProjectDir, "profiles_dir": ProfilesDir, "target": Target}
+
+
+class Context:
+    """What a running command knows: settings, the log, its input, its run. `now` is fixed when the command starts."""
+
+    def __init__(self, name: str, flags: dict[str, Any], *, reads: tuple[str, ...], sees: tuple[str, ...]):
+        from sluice import config, log
+
+        self.name = name
+        self.now = datetime.now(UTC)
+        self.config = config.load(**{key: flags.get(key) for key in PROJECT})
+        self.dry_run: bool = flags["dry_run"]
+        self.verbose: bool = flags["verbose"]
+        self.quiet: bool = flags["quiet"]
+        self.log = log.setup(
+            name, self.config, verbose=self.verbose, quiet=self.quiet, keep=not self.dry_run, now=self.now
+        )
+        self.run_id = ""
+        self.upstream_exit = 0
+        self.line = 0
+        self._reads, self._sees = frozenset(reads), frozenset(sees)
+        self.keeps = False
+        self._sink: Any = None
+
+    def pass_on(self, line: bytes) -> None:
+        """Copy a line (newline included) to stdout, unchanged."""
+        self._sink.copy(line)
+
+    def flush(self) -> None:
+        """See that what was copied leaves, before a wait."""
+        self._sink.flush()
+
+    def keep(self, record: "Record") -> None:
+        """Append a record to the run's file in the log folder, for reports. A rehearsal leaves none."""
+        import msgspec
+
+        if self.dry_run or not self.keeps:
+            return
+        path = self.config.log_dir / "records" / f"{self.run_id}.jsonl"
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(path, "ab") as kept:
+                kept.write(msgspec.json.encode(record) + b"\n")
+        except OSError as problem:
+            self.keeps = False
+            self.log.warning("cannot keep records in %s: %s", path, problem)
+
+    def records(self) -> Iterator["Record"]:
+        """The records that the command consumes or looks at, checked; all others are passed on as they came.
+
+        Sets `run_id` from the first record and `line` for messages. Raises SluiceError (65) for a broken stream.
+        """
+        from sluice.pipe import read_records
+        from sluice.records import Summary
+
+        for number, record in read_records(sys.stdin.fileno(), self._sink, self._reads, self._sees):
+            self.line = number
+            self.run_id = self.run_id or record.run_id
+            if isinstance(record, Summary):
+                self.upstream_exit = record.exit_code or self.upstream_exit
+                if "summary" not in self._sees:
+                    continue
+            yield record
+
+
+def main(
+    body: Callable[..., Generator["Record", None, int | None]],
+    doc: str | None,
+    *,
+    reads: tuple[str, ...] = (),
+    sees: tuple[str, ...] = (),
+    project: bool = False,
+) -> None:
+    """Run a bin script: parse its flags, run `body(ctx, **flags)`, write its records, exit.
+
+    `reads` are the record types that the command consumes, `sees` those it looks at and passes on. `project` adds the
+    flags that find a dbt project. `body` may return an exit code; without one it is 1 when a unit failed, else 0.
+    """
+    name = body.__name__.replace("_", "-")
+    if sys.stderr is None:  # `2>&-`: the next file to be opened would get its number, and what people read
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+    def run(**flags: Any) -> None:
+        common = {key: flags.pop(key) for key in COMMON}
+        own = {key: flags.pop(key) for key in PROJECT} if project else {}
+        if sys.stdout is None:
+            print(f"{name}: stdout is closed: there is nowhere to write records to", file=sys.stderr)
+            sys.exit(69)
+        if (reads or sees) and (sys.stdin is None or sys.stdin.isatty()):
+            print(f"{name}: reads records from a pipe, and there is none\n  try: {name} --help", file=sys.stderr)
+            sys.exit(2)
+        sys.exit(_execute(name, body, flags, common | own, reads, sees))
+
+    shared = COMMON | (PROJECT if project else {})
+    run.__signature__ = _signature(body, shared)  # type: ignore[attr-defined]
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(
+        name,
+        help=_verbatim(doc or ""),
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    )(run)
+    if "--version" in sys.argv[1:]:
+        from sluice import __version__
+
+        print(f"{name} {__version__}")
+        sys.exit(0)
+    typer.main.get_command(app).main(prog_name=name)
+
+
+def _vars(text: str) -> str:
+    """A checked, canonical JSON object of typed values. Raises BadParameter."""
+    import json
+
+    from sluice.full_refresh import checked_vars
+
+    try:
+        return json.dumps(checked_vars(json.loads(text)), sort_keys=True)
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem), param_hint="--vars") from None
+
+
+def _signature(body: Callable[..., Any], shared: dict[str, Any]) -> inspect.Signature:
+    """The body's own flags (all but its context), then the shared ones."""
+    own = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in list(inspect.signature(body).parameters.values())[1:]
+    ]
+    common = [
+        inspect.Parameter(
+            key, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=None if kind in PROJECT.values() else False
+        )
+        for key, kind in shared.items()
+    ]
+    return inspect.Signature(own + common)
+
+
+def _verbatim(doc: str) -> str:
+    """The docstring as help, its line breaks kept."""
+    return "\n\n".join(f"\b\n{paragraph}" for paragraph in inspect.cleandoc(doc).split("\n\n"))
+
+
+def _execute(
+    name: str, body: Callable[..., Any], flags: dict, common: dict, reads: tuple[str, ...], sees: tuple[str, ...]
+) -> int:
+    from sluice import errors, pipe, records, signals
+
+    os.umask(0o077)
+    if common["no_color"]:
+        os.environ["NO_COLOR"] = "1"
+    signals.install()
+    stdout = _claim_stdout()
+    sink = _screen(stdout) if os.isatty(stdout) and not common["json"] else pipe.Writer(stdout)
+    began = time.monotonic()
+    counts: dict[Any, int] = {}
+    code = None
+    ctx = None
+    try:
+        ctx = Context(name, common, reads=reads, sees=sees)
+        ctx._sink = sink
+        running = body(ctx, **flags)
+        try:
+            while True:
+                try:
+                    record = next(running)
+                except StopIteration as end:
+                    code = end.value
+                    break
+                status = getattr(record, "status", None)
+                if status is not None:
+                    counts[status] = counts.get(status, 0) + 1
+                _emit(sink, record, ctx)
+        finally:
+            running.close()
+        code = code if code is not None else errors.FAILED if counts.get("failed") else ctx.upstream_exit
+    except errors.SluiceError as problem:
+        code = problem.exit_code
+        _tell(name, problem, ctx)
+        _emit_if_open(
+            sink,
+            records.Error(
+                code=problem.code,
+                message=_clean(problem.message),
+                hint=problem.hint and _clean(problem.hint),
+                line=problem.line,
+                retryable=code in (errors.BUSY, errors.UNAVAILABLE),
+            ),
+            ctx,
+        )
+    except typer.BadParameter:
+        raise  # typer prints the usage and exits 2
+    except signals.Interrupted as stop:
+        code = 128 + stop.signum
+    except pipe.StreamClosed:
+        return errors.CLOSED_PIPE
+    except OSError as problem:
+        code = errors.UNAVAILABLE
+        _tell(name, errors.unavailable(f"{problem}", code="system_error"), ctx)
+    except Exception as problem:
+        code = errors.BUG
+        _bug(name, problem, ctx)
+        _emit_if_open(sink, records.Error(code="internal_bug", message=_clean(repr(problem))), ctx)
+    summary = records.Summary(
+        command=name, counts=counts, duration_s=round(time.monotonic() - began, 3), exit_code=code
+    )
+    try:
+        _emit(sink, summary, ctx)
+    except pipe.StreamClosed:
+        return code or errors.CLOSED_PIPE
+    except OSError as problem:
+        _tell(name, errors.unavailable(f"cannot write to stdout: {problem}", code="stream_unwritable"), ctx)
+        return errors.UNAVAILABLE
+    return code
+
+
+def _screen(fd: int) -> Any:
+    from sluice.view import Screen
+
+    return Screen(fd)
+
+
+def _claim_stdout() -> int:
+    """A private copy of stdout for records; whatever else prints, dbt above all, goes to stderr from here on."""
+    sys.stdout.flush()
+    private = os.dup(1)
+    os.dup2(2, 1)
+    return private
+
+
+def _emit(sink: Any, record: "Record", ctx: Context | None) -> None:
+    from sluice.ids import new_run_id, timestamp
+
+    if ctx is not None and not ctx.run_id:
+        ctx.run_id = new_run_id()
+    record.run_id = record.run_id or (ctx.run_id if ctx else new_run_id())
+    record.at = record.at or timestamp()
+    if ctx is not None:
+        ctx.keep(record)
+    sink.write(record)
+
+
+def _emit_if_open(sink: Any, record: "Record", ctx: Context | None) -> None:
+    """For what is said on the way out: the reason for leaving matters more than a reader that has left."""
+    from sluice.pipe import StreamClosed
+
+    try:
+        _emit(sink, record, ctx)
+    except (StreamClosed, OSError):
+        pass
+
+
+def _clean(text: str) -> str:
+    from sluice.log import redact
+
+    return redact(text)
+
+
+def _tell(name: str, problem: Any, ctx: Context | None) -> None:
+    """An error for a person on stderr, and in the log."""
+    from sluice.log import one_line
+
+    text = _clean(problem.message)
+    lines = [
+        f"{name}: {one_line(first)}" if i == 0 else f"  {one_line(first)}" for i, first in enumerate(text.split("\n"))
+    ]
+    if problem.hint:
+        lines.append(f"  try: {one_line(_clean(problem.hint))}")
+    print("\n".join(lines), file=sys.stderr)
+    if ctx is not None:
+        ctx.log.error("%s: %s", problem.code, text, extra={"file_only": True})
+
+
+def _bug(name: str, problem: Exception, ctx: Context | None) -> None:
+    import traceback
+
+    from sluice.errors import SluiceError
+
+    _tell(
+        name,
+        SluiceError(
+            f"a bug of ours: {problem!r}",
+            code="internal_bug",
+            exit_code=70,
+            hint=f"{name} -v … shows where; please report it",
+        ),
+        ctx,
+    )
+    if ctx is None or ctx.verbose:
+        print(_clean("".join(traceback.format_exception(problem))), file=sys.stderr)
+    if ctx is not None:
+        ctx.log.error("traceback", exc_info=problem, extra={"file_only": True})
+
+
+__all__ = ["Context", "main"]

@@ -1,0 +1,270 @@
+"""The process that has dbt imported and the project parsed. It opens no connection and no thread: it forks workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from typing import Any
+
+import msgspec
+
+from sluice.dbt_engine import process, templates, wire
+
+RECYCLE = 100  # batches; bounds what a session's leaks and its cache can grow to
+
+
+class Failed(Exception):
+    """Becomes the failure of a reply."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+class Loader:
+    """Serves one client, one request at a time; only a cancellation is taken while a batch runs."""
+
+    def __init__(self, settings: wire.Settings, client: wire.Channel):
+        self._settings, self._client = settings, client
+        self._manifest: Any = None
+        self._config: Any = None
+        self._readers: Any = None
+        self._worker: Any = None  # worker.Worker | None
+        self._retired: list[Any] = []
+        self._always_fresh: dict[tuple, str] = {}
+        self._abandoned = False  # the worker runs something that nobody waits for
+
+    def serve(self) -> None:
+        """Answer requests until the client sends no more; then end the session."""
+        try:
+            while True:
+                request = msgspec.json.decode(self._client.receive(), type=wire.Request)
+                try:
+                    answer = self._answer(request.ask)
+                except _Abandoned:
+                    continue
+                except Failed as failed:
+                    self._client.send(wire.Reply(request.number, failure=wire.Failure(failed.kind, str(failed))))
+                else:
+                    self._client.send(wire.Reply(request.number, msgspec.Raw(msgspec.json.encode(answer))))
+        except EOFError:
+            self._retire()
+            self._reap()
+
+    def _answer(self, ask: wire.Ask) -> Any:
+        if self._abandoned and not isinstance(ask, wire.Cancel):
+            self._cancel(wire.Cancel(grace_s=0.0))
+        match ask:
+            case wire.Parse():
+                return self._parse(ask)
+            case wire.List():
+                return self._list(ask)
+            case wire.Run():
+                return self._run(ask)
+            case wire.Committed():
+                return self._committed(ask)
+            case wire.Cancel():
+                return self._cancel(ask)
+
+    def _parse(self, ask: wire.Parse) -> wire.ProjectInfo:
+        from sluice.dbt_engine import parsing
+        from sluice.dbt_engine.invocation import failure_kind, message
+
+        self._retire()
+        self._always_fresh.clear()
+        try:
+            parsed = parsing.parse(self._settings, write_manifest=ask.write_manifest)
+        except Exception as error:
+            raise Failed(failure_kind(error, of_dbt="configuration"), message(error)) from error
+        self._manifest, self._config, self._readers = parsed.manifest, parsed.config, parsed.readers
+        return parsed.info
+
+    def _parsed(self) -> Any:
+        if self._manifest is None:
+            self._parse(wire.Parse(write_manifest=False))
+        return self._manifest
+
+    def _list(self, ask: wire.List) -> Any:
+        from sluice.dbt_engine import listing
+
+        manifest = self._parsed()
+        worker = self._fork(lambda channel: listing.serve(self._settings, manifest, ask, channel))
+        try:
+            reply = msgspec.json.decode(worker.channel.receive(), type=wire.Reply)
+        except EOFError:
+            raise Failed("internal", "the process that lists died") from None
+        finally:
+            worker.reap()
+        if reply.failure is not None:
+            raise Failed(reply.failure.kind, reply.failure.message)
+        return reply.answer
+
+    def _run(self, ask: wire.Run) -> wire.Outcome:
+        self._parsed()
+        names = frozenset(name for name, value in ask.vars.items() if self._changes(name, value))
+        # Reasons hold for all batches of these nodes that set these vars: a second try in the session is wasted.
+        kind = (tuple(ask.expect), names)
+        reason = self._always_fresh.get(kind)
+        if reason is None:
+            where = self._readers.reader(names)
+            reason = None if where is None else f"a var is read in {where}"
+        if reason is None:
+            answer = self._in_session(ask)
+            if answer.outcome is not None:
+                return answer.outcome
+            reason = answer.needs_fresh or ""
+        self._always_fresh[kind] = reason
+        outcome = self._fresh(ask)
+        outcome.fresh_reason = reason
+        return outcome
+
+    def _changes(self, name: str, value: Any) -> bool:
+        return name not in self._settings.base_vars or self._settings.base_vars[name] != value
+
+    def _in_session(self, ask: wire.Run) -> wire.Answer:
+        worker = self._session()
+        answer = self._wait(worker, ask)
+        worker.batches += 1
+        if answer.outcome is None or answer.outcome.status != "ok" or worker.batches >= RECYCLE:
+            self._retire()
+        return answer
+
+    def _fresh(self, ask: wire.Run) -> wire.Outcome:
+        from sluice.dbt_engine import fresh
+
+        self._retire()
+        self._reap()
+        self._worker = self._fork(lambda channel: fresh.serve(self._settings, channel))
+        outcome = self._wait(self._worker, ask).outcome
+        assert outcome is not None
+        outcome.engine = "fresh"
+        self._retire()
+        return outcome
+
+    def _committed(self, ask: wire.Committed) -> bool | None:
+        self._parsed()
+        worker = self._session()
+        return self._wait(worker, ask).committed
+
+    def _cancel(self, ask: wire.Cancel) -> None:
+        """Also when nothing runs: an idle session may hold DuckDB's file."""
+        self._abandoned = False
+        if self._worker is not None:
+            self._worker.stop(ask.grace_s)
+            self._worker = None
+        for worker in self._retired:
+            worker.stop(ask.grace_s)
+        self._retired.clear()
+
+    def _session(self) -> Any:
+        """The worker with the warm session; forks it when there is none, once the one before it is gone."""
+        from sluice.dbt_engine import session
+
+        if self._worker is not None and wire.readable([self._worker.channel], 0.0):
+            self._lost(self._worker)  # it has nothing to say between requests: it died
+        if self._worker is None:
+            self._reap()
+            self._worker = self._fork(lambda channel: session.serve(self._settings, self._manifest, channel))
+        return self._worker
+
+    def _fork(self, serve: Any) -> Any:
+        from sluice.dbt_engine import worker
+
+        return worker.fork(serve, [one.channel for one in [self._worker, *self._retired] if one is not None])
+
+    def _wait(self, worker: Any, ask: wire.Ask) -> wire.Answer:
+        """Have `worker` answer; its death is an answer too. Raises _Abandoned when the client asks something else."""
+        try:
+            worker.channel.send(ask)
+            while not worker.channel.has_line():
+                if self._client.has_line():
+                    self._abandoned = True
+                    raise _Abandoned
+                readable = wire.readable([worker.channel, self._client])
+                if worker.channel in readable:
+                    worker.channel.fill()
+                elif self._client in readable:
+                    self._obey(worker)
+            return msgspec.json.decode(worker.channel.receive(), type=wire.Answer)
+        except EOFError:
+            return self._lost(worker)
+
+    def _obey(self, worker: Any) -> None:
+        """Read what the client wants in the middle of a batch; when it wants no more at all, neither does the batch."""
+        try:
+            self._client.fill()
+        except EOFError:
+            worker.stop(0.0)
+            self._worker = None
+            raise _Abandoned from None
+
+    def _lost(self, worker: Any) -> wire.Answer:
+        code = worker.reap()
+        self._worker = None
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return wire.Answer(outcome=wire.Outcome(status="lost", error=f"the dbt process was {how}"))
+
+    def _retire(self) -> None:
+        """Let the worker finish on its own; `_reap` waits for it."""
+        if self._worker is None:
+            return
+        try:
+            self._worker.channel.send(wire.Finish())
+        except EOFError:
+            pass
+        self._retired.append(self._worker)
+        self._worker = None
+
+    def _reap(self) -> None:
+        while self._retired:
+            self._retired.pop().reap()
+
+
+class _Abandoned(Exception):
+    """The client no longer waits for the answer."""
+
+
+def main() -> None:
+    client_fd, client_pid = map(int, sys.argv[1:])
+    process.die_with(client_pid)
+    client = wire.Channel(socket.socket(fileno=client_fd))
+    try:
+        settings = msgspec.json.decode(client.receive(), type=wire.Settings)
+    except EOFError:
+        return
+    # As if dbt were started in the project: relative paths in profiles, and profiles.yml itself, are found from there.
+    if os.path.isdir(settings.project_dir):
+        os.chdir(settings.project_dir)
+    _import_dbt()
+    templates.keep_compiled()
+    code = 0
+    try:
+        Loader(settings, client).serve()
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    # Not sys.exit: DuckDB's bindings complain on stderr about what the interpreter leaves behind.
+    os._exit(code)
+
+
+def _import_dbt() -> None:
+    """Before the first request: the import takes longer than what the client does meanwhile."""
+    import multiprocessing
+
+    from dbt import mp_context
+
+    # dbt uses it for locks among threads only. Locks that could be handed to spawned processes start a tracker
+    # process, which outlives workers that were killed and then complains.
+    mp_context._MP_CONTEXT = multiprocessing.get_context("fork")
+    import sluice.dbt_engine.fresh
+    import sluice.dbt_engine.listing
+    import sluice.dbt_engine.parsing
+    import sluice.dbt_engine.session  # noqa: F401
+
+
+if __name__ == "__main__":
+    main()

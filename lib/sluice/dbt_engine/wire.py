@@ -1,0 +1,185 @@
+"""The messages between caller, loader and worker: JSON lines over a socket pair."""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import Any
+
+import msgspec
+
+
+class ProjectInfo(msgspec.Struct):
+    """What a parse found. `database` is None where the warehouse has no such level."""
+
+    project_name: str
+    target: str
+    adapter: str
+    database: str | None
+    schema: str
+    dbt_version: str
+    manifest_path: str
+
+
+class NodeResult(msgspec.Struct):
+    """One node's part of a batch. `status` is ok, failed or skipped; `rows` None where the warehouse does not say."""
+
+    unique_id: str
+    status: str
+    duration_s: float
+    rows: int | None = None
+    message: str | None = None
+
+
+class Outcome(msgspec.Struct):
+    """What became of a batch.
+
+    `status`     ok, failed, or lost: the worker died, so nobody knows whether the batch took effect
+    `engine`     warm (in a running session) or fresh (a complete `dbt run`); `fresh_reason` says why it had to be
+    `committed`  whether the batch's marker is in the warehouse; None when it was not asked or cannot be told
+    `verify_s`   seconds spent proving that the parsed project holds under the batch's vars, `run_s` in dbt's runners
+    """
+
+    status: str
+    nodes: list[NodeResult] = []
+    error: str | None = None
+    engine: str = "warm"
+    committed: bool | None = None
+    fresh_reason: str | None = None
+    verify_s: float = 0.0
+    run_s: float = 0.0
+
+
+class Failure(msgspec.Struct):
+    """A request that could not be answered. `kind` is configuration, selection or internal."""
+
+    kind: str
+    message: str
+
+
+class Settings(msgspec.Struct):
+    """What a loader is started with, its first line; all paths absolute."""
+
+    project_dir: str
+    profiles_dir: str | None
+    target: str | None
+    cache_dir: str
+    base_vars: dict[str, Any]
+
+
+class Parse(msgspec.Struct, tag="parse"):
+    write_manifest: bool
+
+
+class List(msgspec.Struct, tag="list"):
+    select: list[str]
+    exclude: list[str]
+    selector: str | None
+    resource_types: list[str]
+
+
+class Marker(msgspec.Struct):
+    """Names one attempt at a batch in the warehouse's table of commits."""
+
+    root_run_id: str
+    batch_id: str
+    attempt: int
+
+
+class Run(msgspec.Struct, tag="run"):
+    batch_id: str
+    expect: list[str]
+    vars: dict[str, Any]
+    full_refresh: bool
+    log_path: str
+    models: list[str]
+    marker: Marker | None
+
+
+class Committed(msgspec.Struct, tag="committed"):
+    marker: Marker
+
+
+class Cancel(msgspec.Struct, tag="cancel"):
+    grace_s: float
+
+
+class Finish(msgspec.Struct, tag="finish"):
+    """Worker: run the on-run-end hooks and exit."""
+
+
+class Answer(msgspec.Struct):
+    """What a worker answers. With `needs_fresh`, why it cannot prove a batch right, nothing has been run."""
+
+    outcome: Outcome | None = None
+    needs_fresh: str | None = None
+    committed: bool | None = None
+
+
+Ask = Parse | List | Run | Committed | Cancel | Finish
+
+
+class Request(msgspec.Struct):
+    number: int
+    ask: Ask
+
+
+class Reply(msgspec.Struct):
+    """`answer` stays JSON: what it is follows from the request."""
+
+    number: int
+    answer: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+
+
+class Channel:
+    """One end of a socket pair. A message is one line; the end of the stream is EOFError."""
+
+    def __init__(self, end: socket.socket):
+        self._end = end
+        self._buffer = b""
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Raises EOFError when nobody reads any more."""
+        try:
+            self._end.sendall(msgspec.json.encode(message) + b"\n")
+        except OSError as error:
+            raise EOFError("the other end is gone") from error
+
+    def has_line(self) -> bool:
+        return b"\n" in self._buffer
+
+    def receive(self) -> bytes:
+        """The next line. Blocks; whoever must stay interruptible waits for `fileno` first, and `fill`s."""
+        while not self.has_line():
+            self.fill()
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def fill(self) -> None:
+        """Read what is there, once."""
+        try:
+            data = self._end.recv(1 << 16)
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise EOFError("the other end is gone")
+        self._buffer += data
+
+    def finish(self) -> None:
+        """Send no more; the other end reads the end of the stream."""
+        try:
+            self._end.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        self._end.close()
+
+
+def readable(channels: list[Channel], timeout_s: float | None = None) -> list[Channel]:
+    """Wait for those of `channels` that can be filled, be it with the end of the stream."""
+    return select.select(channels, [], [], timeout_s)[0]

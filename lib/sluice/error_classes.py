@@ -1,0 +1,57 @@
+"""Classes of warehouse errors: what a message means for the next attempt. The table is data: error_classes.toml."""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from sluice.errors import misconfigured
+
+ErrorClass = Literal["transient", "victim", "busy", "too_big", "permanent"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One entry of the table; `adapter` None means any."""
+
+    error_class: ErrorClass
+    pattern: re.Pattern[str]
+    adapter: str | None
+    why: str
+
+
+def load(own: Path | None = None) -> list[Rule]:
+    """The rules, a user's own first. Raises SluiceError (78) for a file that is not such a table."""
+    built_in = Path(__file__).with_suffix(".toml")
+    return [rule for path in [own, built_in] if path for rule in _rules(path)]
+
+
+def classify(message: str, adapter: str, rules: list[Rule]) -> tuple[ErrorClass, str]:
+    """The class of an error message and why; permanent when no rule matches."""
+    for rule in rules:
+        if rule.adapter in (None, adapter) and rule.pattern.search(message):
+            return rule.error_class, rule.why
+    return "permanent", "not known to pass by itself"
+
+
+def _rules(path: Path) -> list[Rule]:
+    try:
+        return [_rule(entry) for entry in tomllib.loads(path.read_text())["error"]]
+    except (OSError, ValueError, KeyError, TypeError, re.error) as problem:
+        raise misconfigured(
+            f"SLUICE_ERROR_CLASSES: {path}: {problem}",
+            code="config_error_classes",
+            hint="see lib/sluice/error_classes.toml",
+        ) from None
+
+
+def _rule(entry: dict[str, str]) -> Rule:
+    if entry["class"] not in get_args(ErrorClass):
+        raise ValueError(f"class {entry['class']!r} is none of {', '.join(get_args(ErrorClass))}")
+    return Rule(
+        cast(ErrorClass, entry["class"]),
+        re.compile(entry["pattern"], re.DOTALL),
+        entry.get("adapter"),
+        entry.get("why", ""),
+    )

@@ -1,0 +1,146 @@
+"""The refill after a gap: the cohort rewritten month by month, a canary, then all that lies downstream, in waves."""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import msgspec
+
+from sluice import planning, refill, resuming
+from sluice.command import Context
+from sluice.errors import refused
+from sluice.manifest import Manifest
+from sluice.project import Project
+from sluice.records import Batch, Gate, Mode, Plan, PlannedGap, PlannedModel, Record, Vars
+from sluice.refill import Gap, Passes, Step
+from sluice.state import State
+from sluice.windows import month_vars
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, dates as text: enough to plan the same again on another day. Kept in the plan."""
+
+    from_date: str
+    buffer_days: int
+    cohort: str
+    consumers: str | None
+    lookback_var: str
+    skip_rewrite: bool
+    skip_consumers: bool
+    passes: Passes
+    vars: str
+
+
+def plan_refill(
+    ctx: Context, request: Request | None, *, today: date, resume: bool, accept_drift: bool
+) -> Generator[Record, None, None]:
+    """Yield the plan, its batches wave by wave, and the gate between the rewrite and what reads it.
+
+    `request` None (with `resume`) means whichever refill was left unfinished. Raises SluiceError: 2 for a cohort that is
+    empty or has a hole, an unfinished plan, drift; 75 at work; 78 set-up.
+    """
+    state = State.open_existing(ctx.config.state_url, origin=ctx.config.explain("SLUICE_STATE"))
+    before = None
+    with Project(ctx.config, _vars(request)) as project:
+        if resume:
+            before = resuming.find(state, project, "refill", lambda asked: _is_meant(request, asked))
+            if before is None:
+                return
+            request, today = _asked(before.plan), before.plan.to
+        assert request is not None
+        gap = Gap(date.fromisoformat(request.from_date), today, request.buffer_days)
+        plan, batches, gate = _plan(project, request, gap)
+    plan.dry_run = ctx.dry_run
+    plan.gap = PlannedGap(
+        first=gap.first, days=gap.days, buffer_days=gap.buffer_days, lookback_days=gap.lookback_days,
+        months=[month.start for month in gap.months],
+    )  # fmt: skip
+    if before is not None and state is not None:
+        batches = resuming.rest(state, before, plan, batches, accept_drift=accept_drift)
+    elif state is not None:
+        state.refuse_overlap(plan)
+    yield plan
+    for batch in batches:
+        if gate is not None and batch.wave > gate.wave:
+            yield gate
+            gate = None
+        yield batch
+    if gate is not None:
+        yield gate
+
+
+def _plan(project: Project, request: Request, gap: Gap) -> tuple[Plan, list[Batch], Gate | None]:
+    manifest, info = project.manifest, project.info
+    cohort = project.select([request.cohort], [], None)
+    steps: list[Step] = []
+    if not request.skip_rewrite:
+        steps = refill.rewrite(manifest, cohort, gap.months, passes=request.passes)
+    gate_wave = max((step.wave for step in steps), default=0) + 1
+    consumers = (
+        set() if request.skip_consumers or not request.consumers else set(project.select([request.consumers], [], None))
+    )
+    below = set(project.select([*(f"{manifest.nodes[uid].name}+" for uid in cohort)], [], None))
+    rest = manifest.order((consumers | below) - set(cohort))
+    steps += refill.downstream(manifest, rest, consumers, gap.months, first_wave=gate_wave + 1)
+    if not steps:
+        raise refused(
+            "there is nothing to refill: everything is skipped", code="refill_empty", hint="leave a --skip out"
+        )
+
+    planned = {step.node.unique_id for step in steps}
+    batches = [
+        _batch(step, request, gap, depends_on=sorted(planned & manifest.ancestors(step.node.unique_id)))
+        for step in steps
+    ]
+    plan, batches = planning.build(
+        batches,
+        [_planned(manifest, uid, batches) for uid in dict.fromkeys(step.node.unique_id for step in steps)],
+        intent="refill",
+        project=info.project_name,
+        target=info.target,
+        adapter=info.adapter,
+        to=gap.today,
+        request={**vars(request)},
+    )
+    gate = None
+    if not request.skip_rewrite:
+        gate = Gate(
+            plan_id=plan.plan_id, wave=gate_wave, gate="canary", models=cohort, since=gap.canary_since, to=gap.today
+        )
+    return plan, batches, gate
+
+
+def _batch(step: Step, request: Request, gap: Gap, *, depends_on: list[str]) -> Batch:
+    variables = dict(_vars(request))
+    if step.window:
+        variables |= month_vars(step.window)
+    if step.phase == "consumers":
+        variables[request.lookback_var] = gap.lookback_days
+    phase = step.phase if request.passes == "one" else f"{step.phase} {step.wave}"
+    return Batch(
+        batch_id="", plan_id="", seq=0, total=0, wave=step.wave, reason="refill", phase=phase,
+        model=step.node.unique_id, window=step.window, vars=variables, full_refresh=step.full_refresh,
+        repeatable=step.window is not None, select=[step.node.name], expect=[step.node.unique_id], depends_on=depends_on,
+    )  # fmt: skip
+
+
+def _planned(manifest: Manifest, uid: str, batches: list[Batch]) -> PlannedModel:
+    own = [batch for batch in batches if batch.model == uid]
+    mode: Mode = "append" if own[0].window else "whole"
+    return PlannedModel(
+        unique_id=uid, mode=mode, batches=len(own), stages=[], checksum=manifest.code_checksum(uid)[:16]
+    )
+
+
+def _asked(plan: Plan) -> Request:
+    return Request(**plan.request)  # type: ignore[arg-type]
+
+
+def _is_meant(request: Request | None, asked: Mapping[str, Any]) -> bool:
+    return request is None or {**vars(request)} == asked
+
+
+def _vars(request: Request | None) -> Vars:
+    return msgspec.json.decode(request.vars) if request else {}

@@ -1,0 +1,91 @@
+"""Plans: batches in order, with ids that are hashes of what they would do. Pure: no clock, no files, no dbt."""
+
+from collections.abc import Collection, Iterable
+from datetime import date
+
+from sluice.ids import content_hash
+from sluice.records import Batch, Plan, PlannedModel, Reason, Scalar
+
+# The commands that go on with a plan which was begun and left.
+GO_ON: dict[Reason, str] = {
+    "full_refresh": "plan-batches --resume | run-dbt-batch",
+    "refill": "plan-refill --resume | each-wave 'run-dbt-batch | optimize-partitions | canary-check'",
+}
+
+
+def batch_identity(project: str, target: str, batch: Batch) -> str:
+    """The id of a batch: the same work on the same target has the same id, in whichever plan and place."""
+    window = batch.window and [batch.window.start.isoformat(), batch.window.end.isoformat()]
+    mode = "replace" if batch.full_refresh else "append"
+    return content_hash(
+        [project, target, batch.model, batch.stage, window, batch.vars, mode, batch.phase, sorted(batch.expect)]
+    )
+
+
+def build(
+    batches: list[Batch],
+    models: list[PlannedModel],
+    *,
+    intent: Reason,
+    project: str,
+    target: str,
+    adapter: str,
+    to: date,
+    request: dict[str, Scalar | list[Scalar]],
+    delay_s: float = 0.0,
+    dry_run: bool = False,
+) -> tuple[Plan, list[Batch]]:
+    """Number the batches, give them their ids, and put their plan before them."""
+    for seq, batch in enumerate(batches, 1):
+        batch.seq, batch.total = seq, len(batches)
+        batch.batch_id = batch_identity(project, target, batch)
+    what = [intent, project, target, [b.batch_id for b in batches], {m.unique_id: m.checksum for m in models}]
+    plan = Plan(
+        plan_id=content_hash(what),
+        intent=intent,
+        project=project,
+        target=target,
+        adapter=adapter,
+        to=to,
+        total=len(batches),
+        pending=len(batches),
+        models=models,
+        request=request,
+        delay_s=delay_s,
+        dry_run=dry_run,
+    )
+    for batch in batches:
+        batch.plan_id = plan.plan_id
+    return plan, batches
+
+
+def without_done(batches: list[Batch], done: Collection[str], strays: Collection[str | None] = ()) -> list[Batch]:
+    """The batches still to do, in order. `strays` are models whose tables may hold rows that the plan does not know.
+
+    When the batch that replaces a model's table is still to do, so are all others of that model: it would wipe them
+    out. It is to do again where there are strays, since only it gets rid of them.
+    """
+    begins_anew = {b.model for b in batches if b.full_refresh and (b.batch_id not in done or b.model in strays)}
+    return [b for b in batches if b.batch_id not in done or b.model in begins_anew]
+
+
+def drift(before: Plan, now: Plan) -> list[str]:
+    """What moved between a plan and the same request planned again, a line each; empty when nothing did."""
+    if before.plan_id == now.plan_id:
+        return []
+    old = {m.unique_id: m for m in before.models}
+    new = {m.unique_id: m for m in now.models}
+    lines = [f"{uid}: no longer in the plan" for uid in old if uid not in new]
+    lines += [f"{uid}: new in the plan" for uid in new if uid not in old]
+    for uid in (uid for uid in new if uid in old):
+        lines += [f"{uid}: {change}" for change in _changes(old[uid], new[uid])]
+    return lines or ["the order or the vars of the batches changed"]
+
+
+def _changes(old: PlannedModel, new: PlannedModel) -> Iterable[str]:
+    if old.checksum != new.checksum:
+        yield "its code or configuration changed"
+    if old.stages != new.stages:
+        yield f"stages {', '.join(old.stages) or 'none'} became {', '.join(new.stages) or 'none'}"
+    if old.batches != new.batches:
+        yield f"{old.batches} batches became {new.batches}"

@@ -1,0 +1,76 @@
+"""Progress: a bar on stderr for whoever watches a long command; silence for everybody else."""
+
+import sys
+
+from sluice.records import Batch, BatchResult, Plan
+
+
+class Progress:
+    """Shows nothing: for cron, pipes and -q. A context manager."""
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def starts(self, batch: Batch) -> None:
+        """A batch is about to run."""
+
+    def advance(self, result: BatchResult) -> None:
+        """A batch is over."""
+
+
+def watch(plan: Plan, *, quiet: bool) -> Progress:
+    """A bar when stderr is a terminal, else silence."""
+    return Bar(plan) if sys.stderr.isatty() and not quiet else Progress()
+
+
+class Bar(Progress):
+    """What runs now, done of total, failures, rate, time left."""
+
+    def __init__(self, plan: Plan):
+        from rich import progress
+        from rich.console import Console
+
+        self._failed = 0
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.fields[now]}"),
+            progress.BarColumn(bar_width=30),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[failed]}", style="red"),
+            progress.TextColumn("{task.fields[rate]}", style="dim"),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left", style="dim"),
+            progress.TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task(
+            "batches", total=plan.total, completed=plan.total - plan.pending, now="starting dbt", failed="", rate=""
+        )
+
+    def __enter__(self) -> "Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def starts(self, batch: Batch) -> None:
+        from rich.markup import escape
+
+        from sluice.view import months_of, short_name
+
+        self._bar.update(
+            self._task, now=escape(f"{short_name(batch.model or 'selection')} {batch.stage} {months_of(batch)}")
+        )
+
+    def advance(self, result: BatchResult) -> None:
+        self._failed += result.status == "failed"
+        speed = self._bar.tasks[0].speed
+        self._bar.update(
+            self._task,
+            advance=1,
+            failed=f"{self._failed} failed" if self._failed else "",
+            rate=f"{speed:.1f}/s" if speed else "",
+        )

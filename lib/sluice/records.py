@@ -1,0 +1,266 @@
+"""The records: every type of line that Sluice's commands exchange, in the order in which they flow.
+
+One JSON object a line. Each carries `type`, `v` (schema version of the type), `run_id` (UUIDv7, set by the first
+command of a pipe and copied on) and `at` (RFC 3339, UTC, milliseconds). Suffixes carry units: `_at` timestamp,
+`_s` seconds, `_bytes`, `_rows`, `_ratio`, `_id`, `_path`. Windows are half-open ranges of days.
+
+docs/records.md and docs/records.schema.json are generated from this module: run `make docs` after a change.
+"""
+
+from datetime import date
+from typing import ClassVar, Literal
+
+import msgspec
+
+Status = Literal["ok", "failed", "skipped", "cancelled", "dry_run"]
+Reason = Literal["full_refresh", "stage", "gap", "retry", "refill", "daily", "forced"]
+Mode = Literal["replace", "append", "whole"]
+RunStatus = Literal["RUNNING", "SUCCESS", "FAILED", "CANCELLED"]
+Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
+Scalar = str | int | float | bool | None
+Vars = dict[str, Scalar | list[Scalar]]
+
+
+class Record(msgspec.Struct, kw_only=True, tag_field="type"):
+    """The envelope. `at` and `run_id` are filled in when the record is written."""
+
+    VERSION: ClassVar[int] = 1
+
+    v: int = 1
+    run_id: str = ""
+    at: str = ""
+
+
+class Window(msgspec.Struct, frozen=True):
+    """A half-open range of days: `start` is in, `end` is not."""
+
+    start: date
+    end: date
+
+
+class PlannedModel(msgspec.Struct, kw_only=True):
+    """One model of a plan. `checksum` covers its code, the macros it calls and its configuration."""
+
+    unique_id: str
+    mode: Mode
+    batches: int
+    stages: list[str]
+    checksum: str
+
+
+class PlannedGap(msgspec.Struct, kw_only=True):
+    """What a refill repairs: `first` is the first wrong day, `months` the first days of the months that are touched."""
+
+    first: date
+    days: int
+    buffer_days: int
+    lookback_days: int
+    months: list[date]
+
+
+class Plan(Record, kw_only=True, tag="plan"):
+    """The head of a plan: what is intended, fixed once. `plan_id` is a hash of what the plan would do.
+
+    `to` is the last day that the plan covers, `request` what was asked for (enough to plan the same again), `total` the
+    batches of the whole plan and `pending` those that follow here. A plan that is resumed names the run that first
+    began it (`root_run_id`) and, when its meaning has moved since, what it was then (`drift_from`).
+    """
+
+    plan_id: str
+    intent: Reason
+    project: str
+    target: str
+    adapter: str
+    to: date
+    total: int
+    pending: int
+    models: list[PlannedModel]
+    request: dict[str, Scalar | list[Scalar]]
+    root_run_id: str | None = None
+    attempt: int = 1
+    drift_from: str | None = None
+    delay_s: float = 0.0
+    dry_run: bool = False
+    gap: PlannedGap | None = None
+
+
+class Batch(Record, kw_only=True, tag="batch"):
+    """One dbt invocation with its exact arguments.
+
+    `batch_id` is a hash of project, target, model, stage, window, vars and mode. `expect` are the dbt unique_ids that
+    must be in the result; `depends_on` the planned models on which they depend, however far away. Batches of one
+    `wave` may run before the next barrier. `repeatable`: to run it twice does no harm, what follows removes duplicates.
+    """
+
+    batch_id: str
+    plan_id: str
+    seq: int
+    total: int
+    wave: int = 1
+    reason: Reason
+    model: str | None = None
+    stage: str = "default"
+    window: Window | None = None
+    phase: str | None = None
+    repeatable: bool = False
+    vars: Vars = msgspec.field(default_factory=dict)
+    full_refresh: bool = False
+    select: list[str]
+    exclude: list[str] = msgspec.field(default_factory=list)
+    expect: list[str]
+    depends_on: list[str] = msgspec.field(default_factory=list)
+    estimate: float | None = None
+
+
+class Node(msgspec.Struct, kw_only=True):
+    """What became of one dbt node. `rows` are the rows that the adapter says it wrote, null where it does not say."""
+
+    unique_id: str
+    status: Status
+    duration_s: float
+    rows: int | None = None
+    message: str | None = None
+
+
+class Gate(Record, kw_only=True, tag="gate"):
+    """A check that decides whether the flow goes on, in its place between the waves.
+
+    `gate` names it (canary), `models` are the unique_ids to look at, `since` and `to` the first and last day.
+    """
+
+    plan_id: str
+    wave: int
+    gate: str
+    models: list[str]
+    since: date
+    to: date
+
+
+class BatchResult(Record, kw_only=True, tag="batch_result"):
+    """What became of one batch. It is in the state store before it is on stdout.
+
+    `recovered` is true when an earlier attempt had committed the rows and only its outcome was lost.
+    """
+
+    batch_id: str
+    plan_id: str
+    seq: int
+    total: int
+    wave: int = 1
+    model: str | None = None
+    stage: str = "default"
+    window: Window | None = None
+    status: Status
+    attempt: int = 0
+    began_at: str | None = None
+    ended_at: str | None = None
+    duration_s: float = 0.0
+    nodes: list[Node] = msgspec.field(default_factory=list)
+    log_path: str | None = None
+    recovered: bool = False
+    error: str | None = None
+
+
+class PartitionResult(Record, kw_only=True, tag="partition_result"):
+    """What became of one partition whose rows a batch touched, or that had too many parts.
+
+    `partition` is ClickHouse's partition id, null where the table as a whole is meant. `duplicate_rows` are those beyond
+    one for each key. What a dialect does not know, or a rehearsal cannot, is null.
+    """
+
+    table: str
+    partition: str | None
+    model: str | None = None
+    status: Status
+    rows_before: int | None = None
+    rows_after: int | None = None
+    duplicate_rows_before: int | None = None
+    duplicate_rows_after: int | None = None
+    parts_before: int | None = None
+    parts_after: int | None = None
+    bytes_before: int | None = None
+    bytes_after: int | None = None
+    duration_s: float = 0.0
+    error: str | None = None
+
+
+class CheckResult(Record, kw_only=True, tag="check_result"):
+    """What one check found in one model. `status` is failed when it is red, whatever its severity.
+
+    `check` is its kind, with its name behind a colon where it has one; `subject` the unique_id it is about, or the gate when no
+    check could be asked. `observed`, `threshold` and `unit` belong together; `sample` are at most five of the
+    violating rows. NaN and the infinities are texts.
+    """
+
+    check: str
+    severity: Severity
+    subject: str
+    status: Status
+    observed: Scalar = None
+    threshold: Scalar = None
+    unit: str | None = None
+    violation_rows: int | None = None
+    sample: list[dict[str, Scalar]] = msgspec.field(default_factory=list)
+    duration_s: float = 0.0
+    error: str | None = None
+
+
+class RunState(Record, kw_only=True, tag="run_state"):
+    """One run as the state store knows it. `status` as in run_log; `is_alive`: a process is at work on it now.
+
+    `resume` is the command that goes on with it, null when there is nothing to go on with.
+    """
+
+    intent: Reason
+    project: str
+    target: str
+    run_status: RunStatus
+    is_alive: bool
+    is_discarded: bool
+    attempt: int
+    began_at: str
+    ended_at: str | None
+    duration_s: float | None
+    done: int
+    total: int
+    models: list[str]
+    resume: str | None = None
+
+
+class NotifyResult(Record, kw_only=True, tag="notify_result"):
+    """What became of the digest on one channel. `status` is skipped when the severity is below the threshold.
+
+    `digest` are its lines, as people read them.
+    """
+
+    channel: str
+    severity: Severity
+    dedupe_key: str
+    digest: list[str]
+    status: Status
+    error: str | None = None
+
+
+class Error(Record, kw_only=True, tag="error"):
+    """Why a command stopped. `code` is `area_problem`; `line` the line of standard input, counted from 1."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    line: int | None = None
+    retryable: bool = False
+
+
+class Summary(Record, kw_only=True, tag="summary"):
+    """The last record of every command: its own work counted by status. A stream without one was cut off."""
+
+    command: str
+    counts: dict[Status, int] = msgspec.field(default_factory=dict)
+    duration_s: float = 0.0
+    exit_code: int = 0
+
+
+TYPES: dict[str, type[Record]] = {
+    str(t.__struct_config__.tag): t
+    for t in (Plan, Batch, Gate, BatchResult, PartitionResult, CheckResult, RunState, NotifyResult, Error, Summary)
+}

@@ -1,0 +1,181 @@
+"""The view for people: what a terminal shows instead of records. Scripts never see it; it may change at any time."""
+
+import os
+import sys
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from sluice.log import one_line
+from sluice.records import (
+    Batch,
+    BatchResult,
+    CheckResult,
+    Error,
+    Gate,
+    NotifyResult,
+    PartitionResult,
+    Plan,
+    Record,
+    RunState,
+    Summary,
+)
+
+_STYLES = {"ok": "green", "failed": "bold red", "skipped": "yellow", "cancelled": "yellow", "dry_run": "cyan",
+           "SUCCESS": "green", "FAILED": "bold red", "CANCELLED": "yellow", "RUNNING": "cyan"}  # fmt: skip
+
+
+class Screen:
+    """Takes records like a Writer and shows them; lines that were only to be passed on are for nobody here."""
+
+    def __init__(self, fd: int):
+        self._console = Console(file=os.fdopen(os.dup(fd), "w"), soft_wrap=True, highlight=False)
+        self._model: str | None = None
+
+    def write(self, record: Record) -> None:
+        show = _VIEWS.get(type(record))
+        if show is not None:
+            record = _harmless(record)
+            if sys.stderr.isatty():
+                self._console.file.write("\r\x1b[2K")  # a progress bar may stand on this line
+            show(self, record)
+            self._console.file.flush()
+
+    def copy(self, line: bytes) -> None:
+        """Show what failed or was left out in the commands before; the progress bar tells of the rest."""
+        from sluice.pipe import decode, sniff
+        from sluice.records import TYPES
+
+        try:
+            result = decode(line) if TYPES.get(sniff(line)) in _WORK else None
+        except ValueError:  # it is for whoever consumes it to say so
+            return
+        if result is not None and getattr(result, "status", "ok") not in ("ok", "dry_run"):
+            self.write(result)
+
+    def flush(self) -> None:
+        self._console.file.flush()
+
+    def plan(self, plan: Plan) -> None:
+        table = Table(box=None, pad_edge=False, title_justify="left", header_style="dim")
+        for name in ("model", "mode", "stages", "batches"):
+            table.add_column(name, justify="right" if name == "batches" else "left")
+        for model in plan.models:
+            stages = ", ".join(model.stages[:6]) + (
+                f" and {len(model.stages) - 6} more" if len(model.stages) > 6 else ""
+            )
+            table.add_row(escape(short_name(model.unique_id)), model.mode, escape(stages) or "-", str(model.batches))
+        head = Text(plan.intent.replace("_", " "), style="bold")
+        head.append(f" of {plan.project} on {plan.target}, to {plan.to}: {plan.total} batches", style="not bold")
+        self._console.print(head)
+        if plan.gap is not None:
+            months = ", ".join(map(str, plan.gap.months))
+            self._console.print(
+                f"gap from {plan.gap.first}: {plan.gap.days} d, buffer {plan.gap.buffer_days}, lookback {plan.gap.lookback_days}"
+            )
+            self._console.print(f"affected months: {months}")
+        if plan.pending != plan.total:
+            self._console.print(f"{plan.total - plan.pending} are done, {plan.pending} to go")
+        self._console.print(table)
+
+    def batch(self, batch: Batch) -> None:
+        if batch.model != self._model:
+            self._model = batch.model
+            self._console.print(Text(short_name(batch.model or "selection"), style="bold"))
+        stage = f"  {batch.stage}" if batch.stage != "default" else ""
+        stage += f"  {batch.phase}, wave {batch.wave}" if batch.phase else ""
+        refresh = "  --full-refresh" if batch.full_refresh else ""
+        self._console.print(Text(f"  [{batch.seq}/{batch.total}] {months_of(batch)}{stage}{refresh}"))
+
+    def gate(self, gate: Gate) -> None:
+        self._model = None
+        self._console.print(Text(f"{gate.gate}, wave {gate.wave}: {gate.since} to {gate.to}", style="bold"))
+
+    def batch_result(self, result: BatchResult) -> None:
+        line = Text(f"[{result.seq}/{result.total}] ")
+        line.append(f"{result.status:9}", style=_STYLES[result.status])
+        line.append(f" {short_name(result.model or 'selection')}  {months_of(result)}")
+        line.append(f"  {result.stage}" if result.stage != "default" else "")
+        line.append(f"  {result.duration_s:.2f} s" if result.duration_s else "", style="dim")
+        line.append("  (rows were there already)" if result.recovered else "", style="dim")
+        line.append(f"\n    {result.error}" if result.error else "")
+        self._console.print(line)
+
+    def partition_result(self, result: PartitionResult) -> None:
+        line = Text(f"{result.status:9}", style=_STYLES[result.status])
+        line.append(
+            f" {result.table} {result.partition or ''}  rows {result.rows_before} → {result.rows_after}",
+            style="default",
+        )
+        line.append(f"  duplicates {result.duplicate_rows_before} → {result.duplicate_rows_after}")
+        line.append(f"\n    {result.error}" if result.error else "")
+        self._console.print(line)
+
+    def check_result(self, result: CheckResult) -> None:
+        line = Text(f"{result.status:9}", style=_STYLES[result.status])
+        line.append(
+            f" {result.check} of {short_name(result.subject)}  {result.observed} against {result.threshold} {result.unit or ''}"
+        )
+        line.append(f"\n    {result.error}" if result.error else "")
+        self._console.print(line)
+
+    def run_state(self, run: RunState) -> None:
+        line = Text(f"{run.run_id}  {run.began_at[:19]}  ")
+        line.append(f"{'at work' if run.is_alive else run.run_status:9}", style=_STYLES[run.run_status])
+        line.append(f"  {run.intent}  {run.project}/{run.target}  {run.done}/{run.total}")
+        line.append(f"  {run.duration_s:.1f} s" if run.duration_s is not None else "", style="dim")
+        line.append("  discarded" if run.is_discarded else "", style="dim")
+        line.append(f"\n    go on: {run.resume}" if run.resume else "")
+        self._console.print(line)
+
+    def notify_result(self, result: NotifyResult) -> None:
+        self._console.print(
+            Text("\n".join(result.digest), style=_STYLES["failed"] if result.severity in ("ERROR", "CRITICAL") else "")
+        )
+
+    def summary(self, summary: Summary) -> None:
+        counts = "   ".join(f"{status} {count}" for status, count in summary.counts.items())
+        self._console.print(
+            Text(
+                f"{summary.command}: {counts or 'done'}   {summary.duration_s:.1f} s   exit {summary.exit_code}",
+                style="dim",
+            )
+        )
+
+    def error(self, error: Error) -> None:
+        """Shown on stderr already."""
+
+
+_WORK = (BatchResult, PartitionResult, CheckResult)
+_VIEWS: dict[type[Record], Any] = {
+    Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate, BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, RunState: Screen.run_state,
+    NotifyResult: Screen.notify_result, Summary: Screen.summary, Error: Screen.error,
+}  # fmt: skip
+
+
+def _harmless(record: Record) -> Record:
+    """The record with control characters made visible: what dbt or a name says must not steer the terminal."""
+
+    def visible(value: Any) -> Any:
+        if isinstance(value, str):
+            return "\n".join(map(one_line, value.split("\n")))
+        if isinstance(value, dict):
+            return {visible(key): visible(inner) for key, inner in value.items()}
+        return [visible(inner) for inner in value] if isinstance(value, list) else value
+
+    return msgspec.convert(visible(msgspec.to_builtins(record)), type(record))
+
+
+def short_name(unique_id: str) -> str:
+    return unique_id.rsplit(".", 1)[-1]
+
+
+def months_of(record: Batch | BatchResult) -> str:
+    """`2020-09-01 → 2020-10-01`: the first days of the first and last month, as the models get them."""
+    from sluice.windows import month_vars
+
+    return " → ".join(month_vars(record.window).values()) if record.window else "everything"

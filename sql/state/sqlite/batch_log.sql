@@ -1,0 +1,19 @@
+-- batch_log: one row a batch of a plan (root_run_id), its latest state. Status unknown: begun, outcome never recorded.
+CREATE VIEW batch_log AS
+SELECT
+    latest.root_run_id,
+    latest.run_id,
+    latest.plan_id,
+    latest.batch_id,
+    latest.batch_seq,
+    latest.model_name,
+    latest.stage,
+    latest.window_start,
+    latest.window_end,
+    latest.attempt,
+    latest.at,
+    coalesce(latest.status, 'unknown')           AS status,
+    latest.duration_seconds,
+    latest.message
+FROM batch_event latest
+WHERE latest.seq IN (SELECT max(seq) FROM batch_event GROUP BY root_run_id, batch_id);
