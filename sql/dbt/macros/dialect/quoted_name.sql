@@ -1,0 +1,16 @@
+{#-
+  Returns the name of a database, table or column as a quoted SQL identifier.
+
+  name  text, without quotes
+-#}
+{% macro quoted_name(name) -%}
+    {{ return(adapter.dispatch('quoted_name', 'sluice')(name | string)) }}
+{%- endmacro %}
+
+{% macro default__quoted_name(name) -%}
+    {{ return('"' ~ name | replace('"', '""') ~ '"') }}
+{%- endmacro %}
+
+{% macro clickhouse__quoted_name(name) -%}
+    {{ return('`' ~ name | replace('\\', '\\\\') | replace('`', '\\`') ~ '`') }}
+{%- endmacro %}

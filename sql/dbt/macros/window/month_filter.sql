@@ -1,0 +1,18 @@
+{#-
+  Returns a condition: the column lies in the months start_month to end_month; true without them.
+
+  column  SQL expression of a date or timestamp (UTC)
+  vars    start_month, end_month: first day of the first and of the last month, both inclusive
+-#}
+{% macro month_filter(column) -%}
+    {{ return(adapter.dispatch('month_filter', 'sluice')(column)) }}
+{%- endmacro %}
+
+{% macro default__month_filter(column) -%}
+    {%- set window = sluice.month_window() -%}
+    {%- if window is none -%}
+        {{ return('true') }}
+    {%- endif -%}
+    {%- set start, end = sluice.date_literal(window.start), sluice.date_literal(window.end) -%}
+    {{ return(column ~ ' >= ' ~ start ~ ' and ' ~ column ~ ' < ' ~ end) }}
+{%- endmacro %}
