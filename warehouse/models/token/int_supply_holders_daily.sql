@@ -1,0 +1,22 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy=(
+        'append'
+        if target.type == 'clickhouse' and (var('start_month', none) or var('incremental_end_date', none))
+        else 'delete+insert'
+    ),
+    unique_key=['token', 'day'],
+    engine='ReplacingMergeTree()',
+    order_by='(token, day)',
+    partition_by='toStartOfMonth(day)',
+) }}
+
+select
+    token,
+    day,
+    cast(sum(balance) as decimal(18, 4)) as supply,
+    count(*) as holders
+from {{ ref('int_balances_daily') }}
+{{ sluice.apply_monthly_incremental_filter('day') }}
+    and {{ sluice.symbol_filter('token') }}
+group by token, day

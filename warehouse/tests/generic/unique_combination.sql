@@ -1,0 +1,11 @@
+{#-
+  Returns the combinations of columns that more than one row has.
+
+  columns  names of the columns that together are the key
+-#}
+{% test unique_combination(model, columns) %}
+    select {{ columns | join(', ') }}, count(*) as row_count
+    from {{ model }}
+    group by {{ columns | join(', ') }}
+    having count(*) > 1
+{% endtest %}
