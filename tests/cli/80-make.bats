@@ -1,0 +1,112 @@
+#!/usr/bin/env bats
+# make: its help, what reaches a shell from its variables (nothing), and the two jobs from end to end.
+
+source "$BATS_TEST_DIRNAME/helper.bash"
+
+setup() {
+    fresh_world
+    with_parsed_shop
+}
+
+teardown() { end_what_was_started; }
+
+# in_make WORD...: make as people call it; it must not set up anything again
+in_make() { try make --no-print-directory -C "$ROOT" "$@" </dev/null; }
+
+@test "make alone prints the help, one line for each target" {
+    in_make
+    assert_status 0
+    for target in full-refresh daily-refresh test help; do
+        grep -qE "^  make $target +[A-Z]" "$out" || fail "no line about $target"
+    done
+    assert_equal "$(grep -cE '^  make ' "$out")" "$(grep -cE '^[a-z-]+:.*## ' "$ROOT/Makefile")"
+}
+
+@test "a second call of make does no set-up again" {
+    in_make --question setup
+    assert_status 0 "run 'make setup' first"
+    in_make setup
+    assert_status 0
+    [[ ! -s "$err" ]] || fail "it did something"
+}
+
+@test "the sample data is made once, and brought up to date only when it is not" {
+    unset DBT_PROJECT_DIR DBT_PROFILES_DIR
+    in_make sample-data SAMPLE_SCALE=0.01
+    assert_status 0
+    assert_says "making the synthetic sample data"
+    before=$(sha256sum "$SLUICE_DUCKDB_PATH")
+    in_make sample-data SAMPLE_SCALE=0.01
+    assert_status 0
+    [[ ! -s "$err" ]] || fail "it did something"
+    assert_equal "$(sha256sum "$SLUICE_DUCKDB_PATH")" "$before"
+}
+
+@test "make full-refresh and make daily-refresh carry out what is asked for, and tell" {
+    in_make full-refresh SELECT=tag:orders TO=2024-12-31
+    assert_status 0
+    assert_equal "$(query 'select * from fct_orders')" 780
+    in_make daily-refresh SELECT="fct_orders noisy"
+    [[ "$status" != 0 ]] || fail "a model failed, and make knows nothing of it"
+    assert_says no_such_table
+    grep -q 'DAILY OF SHOP' "$SLUICE_LOG_DIR/refresh-$(date -u +%F).log"
+}
+
+@test "DRY_RUN=1 plans, runs nothing and changes nothing" {
+    find "$SLUICE_STATE_DIR" -type f -exec sha256sum {} + >before
+    in_make full-refresh DRY_RUN=1 SELECT="tag:orders int_stock_daily" EXCLUDE=fct_orders STAGE=usdc TO=2024-12-31 VARS='{}'
+    assert_status 0
+    assert_records
+    assert_equal "$(pick batch stage | uniq -c | xargs)" "4 usdc"
+    in_make daily-refresh DRY_RUN=1 SELECT=tag:orders EXCLUDE=fct_orders
+    assert_status 0
+    assert_equal "$(pick batch model)" model.shop.int_orders_monthly
+    find "$SLUICE_STATE_DIR" -type f -exec sha256sum {} + | diff before -
+    [[ ! -e "$SLUICE_LOG_DIR" && ! -e "$DATABASE" ]]
+}
+
+# payloads: a line each; every one of them makes the file $pwned where a shell takes it for code. `$$` is make's way to
+# write a dollar; what make itself expands, `$(shell …)`, is beyond what a Makefile can refuse, and its head says so.
+payloads() {
+    cat <<END
+; touch $pwned
+&& touch $pwned
+| touch $pwned
+> $pwned
+\`touch $pwned\`
+\$\$(touch $pwned)
+\$\${x:-\`touch $pwned\`}
+'; touch $pwned; '
+"; touch $pwned; "
+x' \$\$(touch $pwned) '
+x" && touch $pwned #
+<(touch $pwned)
+--help; touch $pwned
+\\\\\$\$(touch $pwned)
+a[\$\$(touch $pwned)]
+END
+}
+
+@test "what comes in through SELECT, STAGE, TO or VARS is never taken for code by a shell" {
+    pwned="$BATS_TEST_TMPDIR/pwned"
+    while read -r payload; do
+        for target in full-refresh daily-refresh; do
+            in_make "$target" DRY_RUN=1 "SELECT=$payload" "STAGE=$payload" "TO=$payload" "VARS=$payload" "VERBOSE=$payload"
+            [[ ! -e "$pwned" ]] || fail "make $target executed: $payload"
+            assert_status 2 "$target $payload"
+        done
+    done < <(payloads)
+    in_make full-refresh DRY_RUN=1 "SELECT=\`touch $pwned\`'; touch $pwned; '\"; touch $pwned; \"" # as far as the selection
+    assert_status 2
+    [[ ! -e "$pwned" ]] || fail "the selection is executed"
+}
+
+@test "what comes in through a variable with a line break is never taken for code either" {
+    pwned="$BATS_TEST_TMPDIR/pwned"
+    for target in full-refresh daily-refresh; do
+        in_make "$target" DRY_RUN=1 SELECT=$'x\ntouch '"$pwned" TO=$'x\ntouch '"$pwned" VARS=x
+        [[ ! -e "$pwned" ]] || fail "make $target executed it"
+        SELECT=$'x\ntouch '"$pwned" TO=x in_make "$target" DRY_RUN=1 VARS=x
+        [[ ! -e "$pwned" ]] || fail "make $target executed it from the environment"
+    done
+}

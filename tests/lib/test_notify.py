@@ -1,0 +1,133 @@
+"""The digest: what people are told in the morning."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from builders import ORDERS, TOTALS, FakeContext, a_plan, a_result, months_of
+
+from sluice.config import load
+from sluice.errors import SluiceError, bad_stream
+from sluice.notify import Digest, notify
+from sluice.records import Error, NotifyResult, Record, Summary
+
+PLAN, BATCHES = a_plan(months_of() + months_of(TOTALS))
+
+
+def digest(*records: Record) -> Digest:
+    made = Digest()
+    for record in records:
+        made.add(record)
+    return made
+
+
+def test_a_good_run_is_two_lines() -> None:
+    told = digest(
+        PLAN, *map(a_result, BATCHES), Summary(command="a", duration_s=3.0), Summary(command="b", duration_s=2.0)
+    )
+    assert told.severity == "INFO"
+    assert told.lines() == ["FULL REFRESH OF SHOP (DEV): ok", "time 3.0 s   batches 6   ok 6"]
+
+
+def test_failures_are_named_with_their_error() -> None:
+    told = digest(
+        PLAN,
+        a_result(BATCHES[0]),
+        a_result(BATCHES[1], "failed", error="boom"),
+        a_result(BATCHES[2], "skipped"),
+        Error(code="state_damaged", message="it is", hint="mend it"),
+        Summary(command="a", exit_code=1),
+    )
+    assert told.severity == "ERROR"
+    assert told.lines() == [
+        "FULL REFRESH OF SHOP (DEV): ERROR, exit 1",
+        "time 0.0 s   batches 3   ok 1   failed 1   skipped 1",
+        f"failed  {ORDERS} (batch 2 of 6, stage default, 2024-02-01 to 2024-03-01): boom",
+        "state_damaged: it is   try: mend it",
+    ]
+
+
+def test_a_thousand_failures_are_not_a_thousand_lines() -> None:
+    told = digest(PLAN, *(a_result(BATCHES[0], "failed", error="boom") for _ in range(1000))).lines()
+    assert len(told) < 30
+    assert "… and 980 more failed batches" in told
+    assert not any("more" in line for line in digest(PLAN, *[a_result(BATCHES[0], "failed")] * 20).lines())
+
+
+@pytest.mark.parametrize(
+    ("records", "severity"),
+    [
+        ([], "INFO"),
+        ([a_result(BATCHES[0], "skipped")], "WARNING"),
+        ([a_result(BATCHES[0], "cancelled")], "WARNING"),
+        ([a_result(BATCHES[0], "failed")], "ERROR"),
+        ([Summary(command="a", exit_code=69), Summary(command="b", exit_code=0)], "ERROR"),
+        ([Error(code="a_b", message="x")], "ERROR"),
+        ([a_result(BATCHES[0], "dry_run")], "INFO"),
+    ],
+)
+def test_how_bad_it_is(records: list[Record], severity: str) -> None:
+    assert digest(*records).severity == severity
+
+
+def test_the_same_trouble_has_the_same_key_every_night() -> None:
+    def key(**changes: Any) -> str:
+        plan, batches = a_plan(**changes)
+        return digest(plan, a_result(batches[0], "failed", error="at 03:00"), Error(code="a_b", message="x")).dedupe_key
+
+    assert key() == key(run_id="another night", checksum="other")
+    assert (
+        len({key(), key(target="prod"), key(batches=months_of(TOTALS)), digest(PLAN).dedupe_key, digest().dedupe_key})
+        == 5
+    )
+
+
+@pytest.fixture
+def told(own_settings, monkeypatch: pytest.MonkeyPatch, heard: pytest.LogCaptureFixture):
+    """What `notify` yields for a stream, its exit code, and what it logs."""
+
+    def run(*stream: Record, level: str = "ERROR", **options: Any) -> tuple[NotifyResult, int, list[tuple[str, str]]]:
+        monkeypatch.setenv("SLUICE_NOTIFY_LEVEL", level)
+        heard.clear()
+        running = notify(FakeContext(load(), stream, **options))
+        result = next(running)
+        with pytest.raises(StopIteration) as end:
+            next(running)
+        return result, end.value.value, [(line.levelname, line.message) for line in heard.records]
+
+    return run
+
+
+def test_the_digest_goes_to_the_log_and_on(told) -> None:
+    result, code, logged = told(PLAN, a_result(BATCHES[0], "failed", error="boom"), upstream_exit=1)
+    assert (result.status, result.severity, code) == ("ok", "ERROR", 1)
+    assert [message for _, message in logged] == result.digest
+    assert {level for level, _ in logged} == {"ERROR"}
+
+
+@pytest.mark.parametrize(("level", "status"), [("INFO", "ok"), ("WARNING", "skipped"), ("CRITICAL", "skipped")])
+def test_what_is_below_the_threshold_is_only_logged(told, level: str, status: str) -> None:
+    result, code, logged = told(PLAN, a_result(BATCHES[0]), level=level)
+    assert (result.status, code) == (status, 0)
+    assert len(logged) == 2
+
+
+@pytest.mark.parametrize(("plan", "options"), [(a_plan(dry_run=True)[0], {}), (PLAN, {"dry_run": True})])
+def test_a_rehearsal_is_told_to_nobody(told, plan: Record, options: dict) -> None:
+    result, _, logged = told(plan, a_result(BATCHES[0], "dry_run"), level="INFO", **options)
+    assert (result.status, logged) == ("dry_run", [])
+
+
+def test_a_run_that_died_is_told_too(own_settings) -> None:
+    def dies() -> Iterator[Record]:
+        yield PLAN
+        raise bad_stream("the input ended after line 1 without a summary", code="stream_cut")
+
+    running = notify(FakeContext(own_settings, dies()))
+    result = next(running)
+    assert (result.severity, result.digest[-1]) == (
+        "ERROR",
+        "stream_cut: the input ended after line 1 without a summary",
+    )
+    with pytest.raises(SluiceError, match="without a summary"):
+        next(running)

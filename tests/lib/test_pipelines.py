@@ -1,0 +1,96 @@
+"""What make runs, on the bundled warehouse: the whole flow, compared with one plain dbt run."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WAREHOUSE = ROOT / "warehouse"
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    work = tmp_path_factory.mktemp("pipelines")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "DBT_"))}
+    return clean | {
+        "SLUICE_DUCKDB_PATH": str(work / "warehouse.duckdb"),
+        "SLUICE_STATE_DIR": str(work / "state"),
+        "SLUICE_LOG_DIR": str(work / "logs"),
+        "SAMPLE_SCALE": "0.05",
+    }
+
+
+@pytest.fixture(scope="module")
+def refreshed(env: dict[str, str]) -> subprocess.CompletedProcess:
+    return subprocess.run([ROOT / "pipelines/full-refresh"], env=env | {"JSON": "1"}, capture_output=True, timeout=300)
+
+
+def records(run: subprocess.CompletedProcess) -> list[dict]:
+    return [msgspec.json.decode(line) for line in run.stdout.splitlines()]
+
+
+def rows(database: Path, relation: str) -> list[tuple]:
+    with duckdb.connect(str(database), read_only=True) as connection:
+        return connection.execute(f"SELECT * FROM analytics.{relation} ORDER BY ALL").fetchall()
+
+
+def relations(database: Path) -> list[str]:
+    with duckdb.connect(str(database), read_only=True) as connection:
+        named = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'analytics' ORDER BY 1"
+        return [name for (name,) in connection.execute(named).fetchall() if name != "sluice_commit"]
+
+
+def test_a_full_refresh_of_at_least_165_batches_leaves_what_one_unbatched_dbt_run_leaves(env, refreshed, tmp_path):
+    assert refreshed.returncode == 0, refreshed.stderr.decode()
+    results = [record for record in records(refreshed) if record["type"] == "batch_result"]
+    assert len(results) >= 165
+    assert {result["status"] for result in results} == {"ok"}
+
+    batched = Path(env["SLUICE_DUCKDB_PATH"])
+    plain = tmp_path / "warehouse.duckdb"
+    for arguments in (
+        ["run-operation", "make_sample_data", "--vars", "{sample_scale: 0.05}"],
+        ["run", "--full-refresh"],
+    ):
+        subprocess.run(
+            [ROOT / ".venv/bin/dbt", *arguments, "--project-dir", WAREHOUSE, "--profiles-dir", WAREHOUSE,
+             "--target-path", tmp_path / "target", "--log-path", tmp_path / "logs"],
+            env=env | {"SLUICE_DUCKDB_PATH": str(plain)}, check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+    assert relations(batched) == relations(plain)
+    assert len(relations(plain)) >= 9
+    for relation in relations(plain):
+        assert rows(batched, relation) == rows(plain, relation), relation
+
+
+def test_a_daily_refresh_after_it_is_silent_logs_and_changes_nothing(env, refreshed):
+    database = Path(env["SLUICE_DUCKDB_PATH"])
+    before = {relation: rows(database, relation) for relation in relations(database)}
+    daily = subprocess.run([ROOT / "pipelines/daily-refresh"], env=env, capture_output=True, timeout=120)
+    assert (daily.returncode, daily.stdout, daily.stderr) == (0, b"", b"")
+    assert {relation: rows(database, relation) for relation in relations(database)} == before
+
+    (log,) = Path(env["SLUICE_LOG_DIR"]).glob("refresh-????-??-??.log")
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert "DAILY OF SLUICE_WAREHOUSE (DUCKDB): ok" in log.read_text()
+    assert len(list(Path(env["SLUICE_LOG_DIR"], "records").glob("*.jsonl"))) == 2
+
+
+def test_a_rehearsal_of_either_changes_nothing(env, refreshed):
+    def everything() -> set[tuple[str, float]]:
+        folder = Path(env["SLUICE_STATE_DIR"]).parent
+        return {(str(path), path.stat().st_mtime) for path in folder.rglob("*") if path.is_file()}
+
+    before = everything()
+    for pipeline in ("full-refresh", "daily-refresh"):
+        rehearsal = subprocess.run(
+            [ROOT / "pipelines" / pipeline], env=env | {"DRY_RUN": "1"}, capture_output=True, timeout=60
+        )
+        assert rehearsal.returncode == 0, rehearsal.stderr.decode()
+        assert rehearsal.stdout.count(b'"type":"batch"') >= 9
+    assert everything() == before

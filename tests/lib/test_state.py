@@ -1,0 +1,649 @@
+"""The state store: what is acknowledged is kept, what is claimed is one's own, and nobody is judged dead who lives.
+
+`url` has a parameter for each dialect; the second half is about the file that SQLite keeps.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from builders import ORDERS, TOTALS, a_plan, a_result, months_of
+
+from sluice.errors import BUSY, CONFIG, REFUSED, UNAVAILABLE, SluiceError
+from sluice.locks import RunLock
+from sluice.records import Batch, Node, Plan
+from sluice.state import SCHEMA_VERSION, Attempted, State
+
+fork = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(params=["sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return {"sqlite": f"sqlite:{tmp_path / 'state' / 'state.sqlite'}"}[request.param]
+
+
+@pytest.fixture
+def state(url: str) -> Iterator[State]:
+    opened = State.open(url)
+    yield opened
+    opened.close()
+
+
+def begun(state: State, plan: Plan) -> str:
+    """The root of a run that has begun, and whose process is gone unless a lock says otherwise."""
+    root = plan.root_run_id or plan.run_id
+    state.begin_run(plan, root)
+    return root
+
+
+def done(state: State, root: str, batch: Batch, status: str = "ok", *, run_id: str = "run-1") -> int:
+    attempt = state.intend(run_id, root, batch)
+    state.record(root, batch, a_result(batch, status, run_id=run_id, attempt=attempt), "shop")
+    return attempt
+
+
+def refusal(exit_code: int, act: Callable[[], object]) -> SluiceError:
+    with pytest.raises(SluiceError) as caught:
+        act()
+    assert caught.value.exit_code == exit_code
+    return caught.value
+
+
+# -- runs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_remembered_from_its_beginning_to_its_end(state: State) -> None:
+    plan, _ = a_plan(delay_s=1.5)
+    root = begun(state, plan)
+    (run,) = state.runs()
+    assert (run.run_id, run.root_run_id, run.run_status, run.attempt, run.is_discarded) == (
+        "run-1",
+        root,
+        "RUNNING",
+        1,
+        False,
+    )
+    assert run.plan == plan
+    assert (run.pid, run.run_ended_at, run.models_run) == (os.getpid(), None, None)
+
+    state.end_run(plan, root, "FAILED", models_run=2, models_failed=1, message="x")
+    (run,) = state.runs()
+    assert (run.run_status, run.models_run, run.models_failed) == ("FAILED", 2, 1)
+    assert run.run_ended_at >= run.run_started_at
+    assert 0 <= run.run_duration_seconds < 60
+
+
+def test_a_run_that_is_begun_again_runs_again(state: State) -> None:
+    plan, _ = a_plan()
+    root = begun(state, plan)
+    state.end_run(plan, root, "FAILED", models_run=1, models_failed=1)
+    begun(state, plan)
+    (run,) = state.runs()
+    assert (run.run_status, run.run_ended_at, run.models_run) == ("RUNNING", None, None)
+
+
+def test_runs_are_listed_newest_first(state: State) -> None:
+    for run_id in ("run-1", "run-2", "run-3"):
+        begun(state, a_plan(run_id=run_id, root_run_id="run-1" if run_id == "run-2" else None)[0])
+        time.sleep(0.002)
+    assert [run.run_id for run in state.runs()] == ["run-3", "run-2", "run-1"]
+    assert [run.run_id for run in state.runs(limit=1)] == ["run-3"]
+    assert [run.run_id for run in state.runs(root_run_id="run-1")] == ["run-2", "run-1"]
+
+
+def test_a_run_is_found_by_either_end_of_its_id(state: State) -> None:
+    for run_id in ("0190-aaa-111", "0190-bbb-222"):
+        begun(state, a_plan(run_id=run_id)[0])
+    assert state.run("0190-a").run_id == "0190-aaa-111"
+    assert state.run("222").run_id == "0190-bbb-222"
+    assert "several runs match" in refusal(REFUSED, lambda: state.run("0190")).message
+    for unknown in ("zzz", "", "%", "0190%222", "0190_"):
+        assert "no run matches" in refusal(REFUSED, lambda name=unknown: state.run(name)).message
+
+
+def test_a_plan_is_unfinished_until_a_run_of_it_succeeds(state: State) -> None:
+    first = a_plan()[0]
+    root = begun(state, first)
+    assert [run.run_id for run in state.unfinished()] == ["run-1"]
+    state.end_run(first, root, "CANCELLED", models_run=1, models_failed=0)
+    assert [run.run_id for run in state.unfinished()] == ["run-1"]
+    second = a_plan(run_id="run-2", root_run_id="run-1", attempt=2)[0]
+    begun(state, second)
+    assert [run.run_id for run in state.unfinished()] == ["run-2"]
+    state.end_run(second, root, "SUCCESS", models_run=1, models_failed=0)
+    assert state.unfinished() == []
+
+
+def test_a_daily_run_may_be_left_unfinished(state: State) -> None:
+    begun(state, a_plan(intent="daily")[0])
+    assert state.unfinished() == []
+
+
+def test_a_discarded_plan_is_neither_unfinished_nor_forgotten(state: State) -> None:
+    plan, batches = a_plan()
+    root = begun(state, plan)
+    done(state, root, batches[0])
+    state.discard(state.run("run-1"))
+    assert state.unfinished() == []
+    assert [(run.run_id, run.is_discarded) for run in state.runs()] == [("run-1", True)]
+    assert list(state.done(root)) == [batches[0].batch_id]
+    lock = RunLock(state.locks, "run-2")
+    again = a_plan(run_id="run-2", root_run_id="run-1")[0]
+    assert "was discarded" in refusal(REFUSED, lambda: state.claim(again, lock)).message
+    lock.release()
+
+
+def test_a_run_at_work_is_not_discarded(state: State) -> None:
+    plan = a_plan()[0]
+    lock = RunLock(state.locks, plan.run_id)
+    state.claim(plan, lock)
+    begun(state, plan)
+    assert state.is_alive(state.run("run-1"))
+    assert "run-1 is at work" in refusal(BUSY, lambda: state.discard(state.run("run-1"))).message
+    lock.release()
+    assert not state.is_alive(state.run("run-1"))
+    state.discard(state.run("run-1"))
+
+
+# -- batches --------------------------------------------------------------------------------------------------
+
+
+def test_attempts_are_counted_over_all_runs_of_a_plan(state: State) -> None:
+    plan, batches = a_plan()
+    root = begun(state, plan)
+    assert [state.intend(run_id, root, batches[1]) for run_id in ("run-1", "run-1", "run-2")] == [1, 2, 3]
+    assert state.intend("run-2", root, batches[2]) == 1
+    assert state.intend("run-9", "run-9", batches[1]) == 1
+
+
+def test_an_intent_without_an_outcome_is_unknown(state: State) -> None:
+    plan, batches = a_plan()
+    root = begun(state, plan)
+    state.intend("run-1", root, batches[0])
+    assert state.done(root) == {}
+    assert state.attempted(root) == {batches[0].batch_id: Attempted(ORDERS, None, 1)}
+    (row,) = state.batches(root)
+    assert (row["status"], row["attempt"], row["batch_seq"], row["window_start"]) == ("unknown", 1, 1, "2024-01-01")
+
+
+def test_what_is_done_comes_back_as_it_was(state: State) -> None:
+    plan, batches = a_plan()
+    root = begun(state, plan)
+    node = Node(unique_id=ORDERS, status="ok", duration_s=0.5, rows=7)
+    attempt = state.intend("run-1", root, batches[0])
+    result = a_result(batches[0], attempt=attempt, nodes=[node], duration_s=0.25)
+    state.record(root, batches[0], result, "shop")
+    assert state.done(root) == {batches[0].batch_id: result}
+    assert state.done("another root") == {}
+    nodes = state._db.execute("SELECT project_name, model_name, unique_id, status, rows_affected FROM model_event")
+    assert nodes.fetchall() == [("shop", "orders", ORDERS, "SUCCESS", 7)]
+
+
+def test_the_last_outcome_counts(state: State) -> None:
+    plan, batches = a_plan(months_of(replace=False))
+    root = begun(state, plan)
+    for status in ("failed", "cancelled"):
+        done(state, root, batches[0], status)
+        assert state.attempted(root)[batches[0].batch_id] == Attempted(ORDERS, status, 1)
+    done(state, root, batches[0])
+    assert state.done(root).keys() == {batches[0].batch_id}
+    assert [(row["status"], row["attempt"]) for row in state.batches(root)] == [("ok", 3)]
+
+
+def test_a_skipped_batch_was_not_attempted(state: State) -> None:
+    plan, batches = a_plan()
+    root = begun(state, plan)
+    state.record(root, batches[1], a_result(batches[1], "skipped"), "shop")
+    assert state.attempted(root) == {}
+    state.intend("run-1", root, batches[2])  # killed here, and skipped when the plan was resumed
+    state.record(root, batches[2], a_result(batches[2], "skipped"), "shop")
+    assert state.attempted(root) == {batches[2].batch_id: Attempted(ORDERS, None, 1)}
+
+
+def test_replacing_a_table_undoes_what_was_done_in_it(state: State) -> None:
+    plan, batches = a_plan(months_of() + months_of(TOTALS))
+    root = begun(state, plan)
+    for batch in batches:
+        done(state, root, batch)
+    assert len(state.done(root)) == 6
+
+    state.intend("run-2", root, batches[0])  # from here on nobody can say what is in the table of orders
+    assert state.done(root).keys() == {batch.batch_id for batch in batches[3:]}
+    assert state.attempted(root)[batches[0].batch_id] == Attempted(ORDERS, None, 2)
+    assert batches[1].batch_id not in state.attempted(root)
+
+    done(state, root, batches[0], run_id="run-2")
+    assert done(state, root, batches[1], "failed", run_id="run-2") == 2
+    assert state.attempted(root)[batches[1].batch_id] == Attempted(ORDERS, "failed", 2)
+    assert state.done(root).keys() == {batch.batch_id for batch in (batches[0], *batches[3:])}
+
+
+def test_a_person_says_what_became_of_a_batch(state: State) -> None:
+    plan, batches = a_plan()
+    root = begun(state, plan)
+    for batch in batches[:2]:
+        state.intend("run-1", root, batch)
+    run = state.run("run-1")
+    state.resolve(run, batches[0].batch_id[:10], rows_are_there=True)
+    state.resolve(run, batches[1].batch_id, rows_are_there=False)
+    assert state.done(root).keys() == {batches[0].batch_id}
+    assert state.done(root)[batches[0].batch_id].recovered
+    assert state.attempted(root) == {}
+    assert (
+        "done already"
+        in refusal(REFUSED, lambda: state.resolve(run, batches[0].batch_id, rows_are_there=False)).message
+    )
+    assert "never begun" in refusal(REFUSED, lambda: state.resolve(run, "zzz", rows_are_there=True)).message
+    assert state.intend("run-1", root, batches[1]) == 2
+    assert state.attempted(root) == {batches[1].batch_id: Attempted(ORDERS, None, 2)}
+
+
+def test_a_beginning_that_several_batches_share_resolves_none(state: State) -> None:
+    plan, batches = a_plan()
+    root = begun(state, plan)
+    for batch in batches[:2]:
+        state.intend("run-1", root, batch)
+    assert "several" in refusal(REFUSED, lambda: state.resolve(state.run("run-1"), "", rows_are_there=True)).message
+    assert state.done(root) == {}
+
+
+# -- who may ----------------------------------------------------------------------------------------------------
+
+
+def test_the_owner_of_a_lock_claims_its_models_and_gives_them_back(state: State) -> None:
+    first, second = a_plan()[0], a_plan(run_id="run-2")[0]
+    with_first, with_second = RunLock(state.locks, "run-1"), RunLock(state.locks, "run-2")
+    assert state.claim(first, with_first) == "run-1"
+    busy = refusal(BUSY, lambda: state.claim(second, with_second))
+    for said in ("orders", f"pid {os.getpid()}", "run-1", os.uname().nodename):
+        assert said in busy.message
+    with_second.release()
+    state.release(first)
+    assert state.claim(second, with_second) == "run-2"
+    for lock in (with_first, with_second):
+        lock.release()
+
+
+def test_a_run_is_at_work_only_once(state: State) -> None:
+    plan = a_plan()[0]
+    first, again = RunLock(state.locks, plan.run_id), RunLock(state.locks, plan.run_id)
+    state.claim(plan, first)
+    assert "run-1 is at work in another process" in refusal(BUSY, lambda: state.claim(plan, again)).message
+    first.release()
+
+
+@pytest.mark.parametrize("other", [{"models": [TOTALS]}, {"target": "prod"}, {"project": "mart"}])
+def test_different_models_targets_and_projects_do_not_wait_for_each_other(state: State, other: dict) -> None:
+    locks = [RunLock(state.locks, "run-1"), RunLock(state.locks, "run-2")]
+    first, second = a_plan()[0], a_plan(run_id="run-2", **other)[0]
+    state.claim(first, locks[0])
+    begun(state, first)
+    assert state.claim(second, locks[1]) == "run-2"
+    for lock in locks:
+        lock.release()
+
+
+def test_an_unfinished_plan_keeps_its_models(state: State) -> None:
+    plan, batches = a_plan(months_of() + months_of(TOTALS))
+    done(state, begun(state, plan), batches[0])
+    same = a_plan(months_of() + months_of(TOTALS), run_id="run-2")[0]
+    said = refusal(REFUSED, lambda: state.refuse_overlap(same))
+    assert "this plan was begun at" in said.message
+    assert "left at 1 of 6 batches (run run-1, RUNNING)" in said.message
+    assert said.hint == "plan-batches --resume to go on, or: sluice-state discard run-1"
+    other = a_plan(months_of(TOTALS), run_id="run-2", intent="daily")[0]
+    assert "another plan for totals" in refusal(REFUSED, lambda: state.refuse_overlap(other)).message
+
+    state.refuse_overlap(a_plan(months_of("model.shop.c"), run_id="run-2")[0])
+    state.refuse_overlap(a_plan(run_id="run-2", target="prod")[0])
+    state.refuse_overlap(same, "run-1")  # its own continuation
+    lock = RunLock(state.locks, "run-1")
+    lock.acquire()
+    assert "run-1 is at work on orders, totals" in refusal(BUSY, lambda: state.refuse_overlap(same)).message
+    lock.release()
+
+
+@pytest.mark.parametrize(("count", "named"), [(3, "for m0, m1, m2 was"), (5, "for m0, m1, m2 and 2 more was")])
+def test_many_models_are_not_all_named(state: State, count: int, named: str) -> None:
+    models = [f"model.shop.m{n}" for n in range(count)]
+    begun(state, a_plan(models=models)[0])
+    again = a_plan(months_of("model.shop.x"), run_id="run-2", models=models)[0]
+    assert named in refusal(REFUSED, lambda: state.refuse_overlap(again)).message
+
+
+def test_a_refused_claim_leaves_nothing(state: State) -> None:
+    begun(state, a_plan()[0])
+    lock = RunLock(state.locks, "run-2")
+    refusal(REFUSED, lambda: state.claim(a_plan(run_id="run-2", models=[ORDERS, TOTALS])[0], lock))
+    lock.release()
+    alone = RunLock(state.locks, "run-3")
+    state.claim(a_plan(months_of(TOTALS), run_id="run-3")[0], alone)
+    alone.release()
+
+
+def test_of_thirty_processes_exactly_one_gets_the_models(url: str, state: State) -> None:
+    said, go, over = fork.Queue(), fork.Event(), fork.Event()
+
+    def compete(number: int) -> None:
+        mine = State.open(url)
+        plan = a_plan(run_id=f"run-{number}")[0]
+        lock = RunLock(mine.locks, plan.run_id)
+        go.wait()
+        try:
+            mine.claim(plan, lock)
+            said.put((number, 0, ""))
+            over.wait()
+        except SluiceError as problem:
+            said.put((number, problem.exit_code, problem.message))
+
+    rivals = [fork.Process(target=compete, args=(number,)) for number in range(30)]
+    for rival in rivals:
+        rival.start()
+    go.set()
+    told = [said.get(timeout=30) for _ in rivals]
+    over.set()
+    for rival in rivals:
+        rival.join(30)
+    ((winner, _, _),) = [one for one in told if one[1] == 0]
+    losers = [one for one in told if one[1] == BUSY]
+    assert len(losers) == 29
+    for _, _, message in losers:
+        assert f"(run run-{winner})" in message
+        assert f"pid {rivals[winner].pid}" in message
+
+
+def test_the_models_of_a_killed_owner_are_free_at_once(url: str, state: State) -> None:
+    plan = a_plan(intent="daily")[0]
+    holds = fork.Event()
+
+    def hold() -> None:
+        mine = State.open(url)
+        lock = RunLock(mine.locks, plan.run_id)
+        mine.claim(plan, lock)
+        mine.begin_run(plan, plan.run_id)
+        holds.set()
+        time.sleep(60)
+
+    owner = fork.Process(target=hold)
+    owner.start()
+    assert holds.wait(30)
+    lock = RunLock(state.locks, "run-2")
+    successor = a_plan(intent="daily", run_id="run-2")[0]
+    assert f"pid {owner.pid}" in refusal(BUSY, lambda: state.claim(successor, lock)).message
+    lock.release()
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.join(30)
+    began = time.monotonic()
+    state.claim(successor, lock)
+    assert time.monotonic() - began < 1
+    assert not state.is_alive(state.run("run-1"))
+    lock.release()
+
+
+# -- opening, and the file -----------------------------------------------------------------------------------------
+
+
+def test_looking_makes_no_store(url: str) -> None:
+    assert State.open_existing(url) is None
+    State.open(url).close()
+    existing = State.open_existing(url)
+    assert existing is not None
+    existing.close()
+
+
+@pytest.mark.parametrize("bad", ["", "sqlite:", "duckdb:x", "/tmp/x", "postgresql://u:p@h/d"])
+def test_a_store_of_an_unknown_kind_is_refused(bad: str) -> None:
+    for open_store in (State.open, State.open_existing):
+        said = refusal(CONFIG, lambda open_store=open_store: open_store(bad, origin="SLUICE_STATE, set in .env"))
+        assert "SLUICE_STATE, set in .env" in said.message
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.sqlite"
+
+
+def told_of(path: Path) -> SluiceError:
+    said = refusal(UNAVAILABLE, lambda: State.open(f"sqlite:{path}"))
+    assert str(path) in said.message
+    return said
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"SQLite format 3\0" + b"\0" * 100, os.urandom(8192)])
+def test_a_damaged_file_is_named_and_left_as_it_is(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    told_of(path)
+    assert path.read_bytes() == content
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_file_cut_short_is_named(path: Path, part: float) -> None:
+    filled(path)
+    size = path.stat().st_size
+    os.truncate(path, int(size * part))
+
+    def use_all_of_it() -> None:
+        state = State.open(f"sqlite:{path}")
+        state.runs()
+        state.done("run-1")
+        state.batches("run-1")
+        begun(state, a_plan(run_id="run-3")[0])
+
+    assert str(path) in refusal(UNAVAILABLE, use_all_of_it).message
+
+
+def filled(path: Path) -> None:
+    """A store with a run and fifty batches, closed, all in one file."""
+    state = State.open(f"sqlite:{path}")
+    plan, batches = a_plan(months_of(months=50))
+    root = begun(state, plan)
+    for batch in batches:
+        done(state, root, batch)
+    state.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+@pytest.mark.parametrize(("version", "hint"), [(SCHEMA_VERSION + 1, "newer Sluice"), (0, "move"), (None, "move")])
+def test_another_schema_is_refused_with_the_way_out(path: Path, version: int | None, hint: str) -> None:
+    State.open(f"sqlite:{path}").close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM schema_version")
+        if version is not None:
+            connection.execute("INSERT INTO schema_version VALUES (?)", [version])
+    connection.close()
+    said = told_of(path)
+    assert f"has schema {version}, this Sluice speaks {SCHEMA_VERSION}" in said.message
+    assert hint in (said.hint or "")
+
+
+def test_a_folder_in_its_place_is_named(path: Path) -> None:
+    path.mkdir()
+    told_of(path)
+
+
+def test_a_file_where_its_folder_should_be_is_named(path: Path) -> None:
+    path.touch()
+    told_of(path / "state.sqlite")
+
+
+def test_the_journal_of_a_store_that_was_moved_away_never_gets_into_a_new_one(path: Path) -> None:
+    def leave_a_journal() -> None:
+        begun(State.open(f"sqlite:{path}"), a_plan()[0])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = fork.Process(target=leave_a_journal)
+    child.start()
+    child.join(30)
+    journal = path.with_name("state.sqlite-wal")
+    assert journal.stat().st_size > 0
+    path.rename(path.with_name("away.sqlite"))
+    said = told_of(path)
+    assert str(journal) in said.message
+    assert not path.exists()
+
+    journal.rename(path.with_name("away.sqlite-wal"))
+    assert State.open(f"sqlite:{path}").runs() == []
+    assert [run.run_id for run in State.open(f"sqlite:{path.with_name('away.sqlite')}").runs()] == ["run-1"]
+
+
+def test_many_processes_make_one_store_together(path: Path) -> None:
+    go, said = fork.Event(), fork.Queue()
+
+    def make(number: int) -> None:
+        go.wait()
+        try:
+            state = State.open(f"sqlite:{path}")
+            begun(state, a_plan(run_id=f"run-{number}")[0])
+            said.put("")
+        except BaseException as problem:
+            said.put(repr(problem))
+
+    makers = [fork.Process(target=make, args=(number,)) for number in range(12)]
+    for maker in makers:
+        maker.start()
+    go.set()
+    assert [said.get(timeout=30) for _ in makers] == [""] * 12
+    for maker in makers:
+        maker.join(30)
+    assert len(State.open(f"sqlite:{path}").runs()) == 12
+    assert [name for name in os.listdir(path.parent) if name.startswith(".new-")] == []
+
+
+@pytest.mark.parametrize("room", [0, 1, 4096, 20_000, 60_000])
+def test_a_disk_that_is_full_when_the_store_is_made_leaves_no_file(path: Path, room: int) -> None:
+    said = fork.Queue()
+
+    def make() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        try:
+            State.open(f"sqlite:{path}")
+            said.put((0, ""))
+        except SluiceError as problem:
+            said.put((problem.exit_code, problem.message))
+
+    child = fork.Process(target=make)
+    child.start()
+    exit_code, message = said.get(timeout=30)
+    child.join(30)
+    assert exit_code == UNAVAILABLE
+    assert str(path) in message
+    assert os.listdir(path.parent) == []
+    State.open(f"sqlite:{path}").close()  # as soon as there is room
+
+
+def test_a_disk_that_gets_full_later_loses_nothing_that_was_acknowledged(path: Path) -> None:
+    State.open(f"sqlite:{path}").close()
+    said = fork.Queue()
+
+    def fill() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        state = State.open(f"sqlite:{path}")
+        plan, (batch, *_) = a_plan(months_of(replace=False))
+        acknowledged = 0
+        try:
+            while True:
+                state.intend(plan.run_id, plan.run_id, batch)
+                acknowledged += 1
+        except SluiceError as problem:
+            said.put((acknowledged, problem.exit_code, problem.message))
+
+    child = fork.Process(target=fill)
+    child.start()
+    acknowledged, exit_code, message = said.get(timeout=30)
+    child.join(30)
+    assert (exit_code, str(path) in message) == (UNAVAILABLE, True)
+    assert acknowledged > 10
+    state = State.open(f"sqlite:{path}")
+    assert state.intend("run-1", "run-1", a_plan(months_of(replace=False))[1][0]) == acknowledged + 1
+
+
+def test_what_was_acknowledged_survives_kill_9(path: Path) -> None:
+    _, (batch, *_) = a_plan(months_of(replace=False))
+    State.open(f"sqlite:{path}").close()
+    known = 0
+    for round_number in range(10):
+        read_end, write_end = os.pipe()
+
+        def keep_writing(to: int = write_end) -> None:
+            state = State.open(f"sqlite:{path}")
+            while True:
+                os.write(to, b"%d\n" % state.intend("run-1", "run-1", batch))
+
+        writer = fork.Process(target=keep_writing)
+        writer.start()
+        os.close(write_end)
+        time.sleep(0.05 + round_number * 0.011)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join(30)
+        with open(read_end, "rb") as acknowledged:
+            numbers = [int(line) for line in acknowledged.read().splitlines()]
+        assert numbers == sorted(numbers)
+        known = max([known, *numbers])
+        state = State.open(f"sqlite:{path}")
+        found = state.attempted("run-1")[batch.batch_id] if known else None
+        count = state.batches("run-1")[0]["attempt"] if found else 0
+        assert known <= count <= known + 1  # killed between the commit and its acknowledgement
+        known = count
+        state.close()
+    assert known > 10
+
+
+def test_a_store_that_another_process_holds_is_busy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State.open(f"sqlite:{path}")
+    state._db.execute("PRAGMA busy_timeout = 50")
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    said = refusal(BUSY, lambda: begun(state, a_plan()[0]))
+    assert (said.code, str(path) in said.message) == ("state_locked", True)
+    assert state.runs() == []  # readers are never shut out
+    holder.execute("ROLLBACK")
+    holder.close()
+    begun(state, a_plan()[0])
+
+
+def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; os.umask(0o077); from sluice.state import State\n"
+        "State.open('sqlite:' + sys.argv[1] + '/deep/state/state.sqlite')\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, tmp_path], env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=True, timeout=60
+    )
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "deep").rglob("*")}
+    assert modes["state"] == "0o700"
+    assert modes["state.sqlite"] == "0o600"
+
+
+def test_the_store_is_what_sql_says_it_is(state: State, path: Path) -> None:
+    """Whoever reads the tables with another tool finds what the views promise."""
+    plan, batches = a_plan()
+    root = begun(state, plan)
+    done(state, root, batches[0])
+    state.end_run(plan, root, "CANCELLED", models_run=1, models_failed=0)
+    assert state._db.execute("SELECT count(*) FROM model_event").fetchone() == (0,)  # its result had no nodes
+    ((argv, stored),) = state._db.execute("SELECT argv, plan FROM run_log").fetchall()
+    assert isinstance(json.loads(argv), list)
+    assert json.loads(stored)["plan_id"] == plan.plan_id
+    assert state._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert state._db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_copies_of_a_closed_store_are_whole(path: Path, tmp_path: Path) -> None:
+    filled(path)
+    shutil.copy(path, tmp_path / "copy.sqlite")
+    assert len(State.open(f"sqlite:{tmp_path / 'copy.sqlite'}").done("run-1")) == 50
