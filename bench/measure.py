@@ -1,0 +1,43 @@
+"""What every benchmark needs: the machine, the versions, medians, and a result file that the README can quote."""
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
+
+
+def machine() -> dict[str, str | int]:
+    """Enough to judge a figure by: processor, cores, memory in GiB, system, versions."""
+    processor = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30
+    packages = {name: version(name) for name in ("dbt-core", "dbt-duckdb", "duckdb")}
+    return {
+        "processor": processor,
+        "cores": os.cpu_count() or 0,
+        "memory_gib": memory_gib,
+        "python": platform.python_version(),
+        **packages,
+    }
+
+
+def write(name: str, title: str, claim: str, figures: dict[str, float | int | str]) -> None:
+    """Write bench/results/<name>.json and .md: the claim, the figures, the machine."""
+    RESULTS.mkdir(exist_ok=True)
+    at = datetime.now(UTC).strftime("%Y-%m-%d")
+    result = {"at": at, "figures": figures, "machine": machine()}
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    rows = "\n".join(f"| {what} | {value} |" for what, value in figures.items())
+    hardware = ", ".join(f"{key} {value}" for key, value in machine().items())
+    (RESULTS / f"{name}.md").write_text(f"# {title}\n\n{claim}\n\n| | |\n|---|---|\n{rows}\n\n{at}; {hardware}\n")
