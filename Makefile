@@ -11,21 +11,22 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/.installed
+READY := $(VENV) warehouse/dbt_packages/sluice
 
 ##@ Run
-full-refresh: $(VENV) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 DRY_RUN=1]
+full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 DRY_RUN=1]
 	@pipelines/full-refresh
 
-refill: $(VENV) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS=int_prices_daily+ COHORT= RESUME=1 DRY_RUN=1]
+refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS=int_prices_daily+ COHORT= RESUME=1 DRY_RUN=1]
 	@pipelines/refill
 
-daily-refresh: $(VENV) ## Every model once, incrementally, with a dated log and a summary [SELECT= DRY_RUN=1]
+daily-refresh: $(READY) ## Every model once, incrementally, with a dated log and a summary [SELECT= DRY_RUN=1]
 	@pipelines/daily-refresh
 
-optimize: $(VENV) ## Merge partitions with more than THRESHOLD=20 parts (ClickHouse) [DRY_RUN=1]
+optimize: $(READY) ## Merge partitions with more than THRESHOLD=20 parts (ClickHouse) [DRY_RUN=1]
 	@pipelines/optimize
 
-sample-data: $(VENV) ## The bundled warehouse's synthetic data, made or brought up to today [SAMPLE_SCALE=1]
+sample-data: $(READY) ## The bundled warehouse's synthetic data, made or brought up to today [SAMPLE_SCALE=1]
 	@pipelines/sample-data
 
 ##@ Look
@@ -40,10 +41,10 @@ clickhouse: $(VENV) .venv/.clickhouse ## A real ClickHouse on loopback until Ctr
 	@PYTHONPATH=lib .venv/bin/python -m sluice.clickhouse_server
 
 ##@ Develop
-test: $(VENV) ## Everything that must hold: lint, types, pytest, bats
+test: $(READY) ## Everything that must hold: lint, types, pytest, bats
 	@tests/run
 
-bench: $(VENV) ## What is claimed about speed, measured against what a user would do instead
+bench: $(READY) ## What is claimed about speed, measured against what a user would do instead
 	@.venv/bin/python bench/batch_overhead.py
 	@.venv/bin/python bench/memory.py
 
@@ -53,7 +54,7 @@ docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table 
 lint: $(VENV) ## Style and types only
 	@tests/lint
 
-setup: $(VENV) ## The virtual environment, from the lock, with hashes
+setup: $(READY) ## The virtual environment, from the lock, with hashes, and the bundled project's package
 
 lock: ## Write requirements.txt anew from requirements.in
 	@pipelines/lock
@@ -69,6 +70,11 @@ $(VENV): requirements.txt
 	@"$(PYTHON)" -m venv .venv
 	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.txt >&2
 	@touch $(VENV)
+
+# What `dbt deps` would do, with a link that still holds when the folder moves. Not in git: not every copy of a tree keeps links.
+warehouse/dbt_packages/sluice:
+	@mkdir -p $(@D)
+	@ln -sfn ../../sql/dbt $@
 
 .venv/.clickhouse: requirements-clickhouse.txt $(VENV)
 	@echo "fetching ClickHouse into .venv (once)" >&2

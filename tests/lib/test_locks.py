@@ -136,7 +136,7 @@ def test_among_many_takers_there_is_never_more_than_one_owner(tmp_path: Path) ->
     inside, most, wins = fork.Value("i", 0), fork.Value("i", 0), fork.Value("i", 0)
 
     def take_and_give() -> None:
-        for _ in range(150):
+        while wins.value < 150:
             lock = RunLock(tmp_path, "r")
             if not lock.acquire():
                 continue
@@ -156,4 +156,4 @@ def test_among_many_takers_there_is_never_more_than_one_owner(tmp_path: Path) ->
         taker.join(60)
         assert taker.exitcode == 0
     assert (most.value, inside.value) == (1, 0)
-    assert wins.value > 100
+    assert wins.value >= 150
