@@ -9,10 +9,12 @@ dbt's partial parser. What cannot be proved raises NeedsFresh.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from dbt.adapters.factory import get_adapter, get_adapter_package_names
+from dbt.context.context_config import ContextConfig
 from dbt.contracts.files import FileHash
 from dbt.contracts.graph.nodes import ManifestNode, ModelNode
 from dbt.parser.manifest import ManifestLoader, _check_manifest
@@ -21,6 +23,7 @@ from dbt.parser.read_files import FileDiff
 from dbt.parser.search import FileBlock
 from dbt_common.exceptions import DbtBaseException
 
+from sluice.dbt_engine.parse_effects import ParseEffects
 from sluice.dbt_engine.var_readers import EVERY, MacroCode, read_by
 
 _VAR = re.compile(r"\bvar\b")
@@ -30,6 +33,16 @@ _ROUNDS = 3  # a parse may bring in new parents, whose parse may move too
 
 class NeedsFresh(Exception):
     """The batch needs a complete parse under its own vars; the text says why."""
+
+
+@dataclass(frozen=True)
+class _Parse:
+    """A node of the manifest, as a render of it found it."""
+
+    node: ModelNode
+    fingerprint: bytes
+    effects: ParseEffects
+    found: bytes
 
 
 class ParseCheck:
@@ -42,7 +55,7 @@ class ParseCheck:
         self._config, self._manifest, self._base_vars = config, manifest, base_vars
         self._parsers: dict[str, ModelParser] = {}
         self._parsed_vars: dict[str, dict[str, Any]] = {}  # only of nodes that were parsed again
-        self._held: dict[str, tuple[ModelNode, bytes]] = {}
+        self._held: dict[str, _Parse] = {}
         self._read: dict[str, set[str]] = {}
         self._codes: dict[str, tuple[ManifestNode, str]] = {}
         self._internal = set(get_adapter_package_names(config.credentials.type))
@@ -61,10 +74,9 @@ class ParseCheck:
         for _ in range(_ROUNDS):
             involved = self._involved(expect, vars)
             doubtful = [node for node in involved if self._may_move(node, vars)]
-            held = [self._fingerprint_held(node) for node in doubtful]
+            held = [self._held_parse(node) for node in doubtful]
             self.set_vars(vars)
-            now = [_fingerprint(self._render(node)) for node in doubtful]
-            moved = [node for node, before, after in zip(doubtful, held, now, strict=True) if before != after]
+            moved = [node for node, parse in zip(doubtful, held, strict=True) if self._moves(node, parse, vars)]
             if not moved:
                 return involved
             self._parse_again(moved, vars)
@@ -147,21 +159,30 @@ class ParseCheck:
             return False
         return bool((self._reads(node) | self._naming_reads) & (changed | {EVERY}))
 
-    def _fingerprint_held(self, node: ModelNode) -> bytes:
+    def _held_parse(self, node: ModelNode) -> _Parse:
         """The parse-time render under the vars that the manifest's copy was parsed with."""
         known = self._held.get(node.unique_id)
-        if known is None or known[0] is not node:
+        if known is None or known.node is not node:
             self.set_vars(self._vars_held(node))
-            rendered = self._render(node)
+            rendered, config = self._render(node)
             if rendered.raw_code != node.raw_code or any(ref not in node.refs for ref in rendered.refs):
                 raise NeedsFresh(f"the parse of {node.unique_id} cannot be repeated")
-            known = self._held[node.unique_id] = (node, _fingerprint(rendered))
-        return known[1]
+            fingerprint = _fingerprint(rendered)
+            effects = ParseEffects(self._parser(node.package_name), rendered, config)
+            known = self._held[node.unique_id] = _Parse(node, fingerprint, effects, effects.find())
+        return known
+
+    def _moves(self, node: ModelNode, held: _Parse, vars: dict[str, Any]) -> bool:
+        """Whether the node's parse under `vars`, which are set, differs from the held one."""
+        if self._naming_reads & (_changed(vars, self._vars_held(node)) | {EVERY}):
+            rendered, _ = self._render(node)
+            return _fingerprint(rendered) != held.fingerprint
+        return held.effects.find() != held.found
 
     def _vars_held(self, node: ModelNode) -> dict[str, Any]:
         return self._parsed_vars.get(node.unique_id, self._base_vars)
 
-    def _render(self, node: ModelNode) -> ModelNode:
+    def _render(self, node: ModelNode) -> tuple[ModelNode, ContextConfig]:
         """What dbt's parse of this node's file gives under the current vars; the manifest is not touched."""
         parser = self._parser(node.package_name)
         block = FileBlock(self._file(node))
@@ -170,7 +191,7 @@ class ParseCheck:
         config = parser.initial_config(fqn)
         rendered = parser._create_parsetime_node(block=block, path=path, config=config, fqn=fqn)
         parser.render_update(rendered, config)
-        return rendered
+        return rendered, config
 
     def _file(self, node: ModelNode) -> Any:
         """The node's source file as it was parsed: dbt does not keep its text when it saves its parse state."""

@@ -2,14 +2,14 @@
   Returns a condition: the column lies in the months start_month to end_month; true without them.
 
   column  SQL expression of a date or timestamp (UTC)
+  window  what month_window returned, where that was asked for already
   vars    start_month, end_month: first day of the first and of the last month, both inclusive
 -#}
-{% macro month_filter(column) -%}
-    {{ return(adapter.dispatch('month_filter', 'sluice')(column)) }}
+{% macro month_filter(column, window=none) -%}
+    {{ return(adapter.dispatch('month_filter', 'sluice')(column, window or sluice.month_window())) }}
 {%- endmacro %}
 
-{% macro default__month_filter(column) -%}
-    {%- set window = sluice.month_window() -%}
+{% macro default__month_filter(column, window) -%}
     {%- if window is none -%}
         {{ return('true') }}
     {%- endif -%}

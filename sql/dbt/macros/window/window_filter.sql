@@ -9,8 +9,9 @@
   lookback_var   see lookback
 -#}
 {% macro window_filter(column, target_column='day', lookback_days=none, lookback_var='price_lookback_days') -%}
-    {%- if sluice.month_window() is not none -%}
-        {{ return(sluice.month_filter(column)) }}
+    {%- set window = sluice.month_window() -%}
+    {%- if window is not none -%}
+        {{ return(sluice.month_filter(column, window)) }}
     {%- endif -%}
     {%- set conditions, end = [], sluice.end_date() -%}
     {%- if is_incremental() -%}
