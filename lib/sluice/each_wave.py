@@ -1,7 +1,8 @@
 """Waves: a plan's batches go through a pipe of commands once per wave, and nothing of a wave starts before the last ended.
 
 To waves what xargs is to lines. A barrier is the end of a pipe: when every process of it has ended, every connection is
-closed and every lock is free, so the next wave cannot meet anything of the one before.
+closed and every lock is free, so the next wave cannot meet anything of the one before. Only the process that has dbt
+imported and the project parsed is kept from wave to wave; it has no connection then.
 """
 
 import os
@@ -11,13 +12,14 @@ import signal
 import subprocess
 from collections import defaultdict
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 
 from sluice import pipe
 from sluice.command import Context
 from sluice.config import ROOT
+from sluice.dbt_engine.loader_process import Lender
 from sluice.errors import refused
 from sluice.records import Batch, Gate, Plan, Record, Summary
 from sluice.signals import Interrupted, interruptible
@@ -73,28 +75,33 @@ def each_wave(ctx: Context, commands: list[list[str]]) -> Generator[Record, None
             waves[record.wave].append(record)
     if plan is None or ctx.upstream_exit:
         return None
-    for number in sorted(waves):
-        ctx.log.info("wave %d of %d: %d records", number, max(waves), len(waves[number]))
-        code = _run(ctx, commands, plan, waves[number], first=number == min(waves))
-        if code:
-            left = sum(len(records) for wave, records in waves.items() if wave > number)
-            ctx.log.warning(
-                "wave %d of %d ended with %d: %d records of later waves were not started",
-                number,
-                max(waves),
-                code,
-                left,
-            )
-            return code
+    with ExitStack() as stack:
+        runs_dbt = any(os.path.basename(command[0]) == "run-dbt-batch" for command in commands)
+        lender = stack.enter_context(Lender()) if runs_dbt and not (plan.dry_run or ctx.dry_run) else None
+        for number in sorted(waves):
+            ctx.log.info("wave %d of %d: %d records", number, max(waves), len(waves[number]))
+            code = _run(ctx, commands, plan, waves[number], lender, first=number == min(waves))
+            if code:
+                left = sum(len(records) for wave, records in waves.items() if wave > number)
+                ctx.log.warning(
+                    "wave %d of %d ended with %d: %d records of later waves were not started",
+                    number,
+                    max(waves),
+                    code,
+                    left,
+                )
+                return code
     return None
     yield  # it copies what others write and has no record of its own
 
 
-def _run(ctx: Context, commands: list[list[str]], plan: Plan, records: list[Record], *, first: bool) -> int:
+def _run(
+    ctx: Context, commands: list[list[str]], plan: Plan, records: list[Record], lender: Lender | None, *, first: bool
+) -> int:
     """One wave: copies what the last command writes. Returns 0, or the last code that is not."""
     ending = Summary(run_id=plan.run_id, at=plan.at, command="each-wave")
     lines = b"".join(_encode(record) + b"\n" for record in [plan, *records, ending])
-    with _started(commands, lines, ctx.dry_run) as processes:
+    with _started(commands, lines, lender, ctx.dry_run) as processes:
         tail = processes[-1].stdout
         assert tail is not None
         for _, line in pipe.read_lines(tail.fileno(), ctx.flush):
@@ -108,18 +115,21 @@ def _run(ctx: Context, commands: list[list[str]], plan: Plan, records: list[Reco
 
 
 @contextmanager
-def _started(commands: list[list[str]], lines: bytes, dry_run: bool) -> Iterator[list[subprocess.Popen]]:
+def _started(
+    commands: list[list[str]], lines: bytes, lender: Lender | None, dry_run: bool
+) -> Iterator[list[subprocess.Popen]]:
     """The processes of one pipe, fed with `lines`; stopped in order when a signal or an error ends the wave."""
     import tempfile
 
     processes: list[subprocess.Popen] = []
+    lent: dict = {} if lender is None else {"pass_fds": lender.pass_fds, "env": lender.environment}
     with tempfile.TemporaryFile() as source:
         source.write(lines)
         source.seek(0)
         stdin = source.fileno()
         for command in commands:
             argv = [*command, "--dry-run"] if dry_run else command
-            processes.append(subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE))
+            processes.append(subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, **lent))
             if len(processes) > 1:
                 before = processes[-2].stdout
                 assert before is not None

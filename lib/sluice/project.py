@@ -66,13 +66,7 @@ class Project:
 
     def _dbt(self) -> Engine:
         if self._engine is None:
-            self._engine = Engine(
-                project_dir=self._config.project_dir,
-                profiles_dir=self._config.profiles_dir,
-                target=self._config.target,
-                cache_dir=self._config.cache_dir,
-                base_vars=self._base_vars,
-            )
+            self._engine = start_engine(self._config, self._config.target, self._base_vars)
             parse(self._engine, self._config)
         return self._engine
 
@@ -82,13 +76,7 @@ class Project:
         kept = cache / "project.json"
         if manifests.cached_manifest(cache, fingerprint) and kept.exists():
             return msgspec.json.decode(kept.read_bytes(), type=ProjectInfo)
-        self._engine = Engine(
-            project_dir=config.project_dir,
-            profiles_dir=config.profiles_dir,
-            target=config.target,
-            cache_dir=cache,
-            base_vars=self._base_vars,
-        )
+        self._engine = start_engine(config, config.target, self._base_vars)
         info = parse(self._engine, config, write_manifest=True)
         kept.write_bytes(msgspec.json.encode(info))
         manifests.save_fingerprint(cache, fingerprint)
@@ -98,6 +86,17 @@ class Project:
 def _is_run(node: manifests.Node) -> bool:
     """Whether `dbt run` does anything for a model that `dbt ls` lists: not for an ephemeral one, nor an empty file."""
     return node.materialized != "ephemeral" and bool(node.raw_code.strip())
+
+
+def start_engine(config: Config, target: str | None, base_vars: Vars) -> Engine:
+    """The warm dbt of the project at hand. Whoever starts it closes it."""
+    return Engine(
+        project_dir=config.project_dir,
+        profiles_dir=config.profiles_dir,
+        target=target,
+        cache_dir=config.cache_dir,
+        base_vars=base_vars,
+    )
 
 
 def parse(engine: Engine, config: Config, *, write_manifest: bool = False) -> ProjectInfo:

@@ -12,12 +12,11 @@ from sluice.attempts import Attempts, Engine, result_of
 from sluice.command import Context
 from sluice.config import require_project
 from sluice.dbt_command_line import CommandLine
-from sluice.dbt_engine.client import Engine as WarmEngine
 from sluice.errors import bad_stream, refused
 from sluice.locks import RunLock
 from sluice.log import redact
 from sluice.progress import Progress, watch
-from sluice.project import parse
+from sluice.project import parse, start_engine
 from sluice.records import Batch, BatchResult, Plan, Record, RunStatus
 from sluice.signals import Interrupted, interruptible
 from sluice.state import State
@@ -236,13 +235,7 @@ def _engine(ctx: Context, options: Options, plan: Plan) -> Engine:
             code="plan_other_target",
             hint="use the same --target for both",
         )
-    engine = WarmEngine(
-        project_dir=config.project_dir,
-        profiles_dir=config.profiles_dir,
-        target=plan.target,
-        cache_dir=config.cache_dir,
-        base_vars=msgspec.json.decode(str(plan.request.get("vars") or "{}")),
-    )
+    engine = start_engine(config, plan.target, msgspec.json.decode(str(plan.request.get("vars") or "{}")))
     info = parse(engine, config)
     if info.project_name != plan.project:
         engine.close()

@@ -153,11 +153,11 @@ def wait_for(condition: Any, timeout_s: float = 10.0) -> Any:
     return value
 
 
-def caller(script: str) -> subprocess.Popen:
+def caller(script: str, **options: Any) -> subprocess.Popen:
     """A process of its own that uses the engine."""
     path = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
     environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment)
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment, **options)
 
 
 def test_project_info_and_manifest(shop: Project, engine: Engine) -> None:

@@ -361,7 +361,7 @@ def test_the_delay_is_kept_between_batches_and_not_before_the_first(
 def warm(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """The warm session, which finds the project `shop`."""
     engine = FakeEngine()
-    monkeypatch.setattr(run_dbt_batch, "WarmEngine", lambda **_: engine)
+    monkeypatch.setattr(run_dbt_batch, "start_engine", lambda *_: engine)
     found = ProjectInfo("shop", "dev", "duckdb", None, "main", "1.11", "")
     monkeypatch.setattr(run_dbt_batch, "parse", lambda *_: found)
     return engine

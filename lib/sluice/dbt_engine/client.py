@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from sluice import signals
-from sluice.dbt_engine import wire
+from sluice.dbt_engine import loader_process, wire
 from sluice.dbt_engine.wire import NodeResult, Outcome, ProjectInfo
 
 __all__ = ["Engine", "EngineError", "NodeResult", "Outcome", "ProjectInfo"]
 
-_LIB = str(Path(__file__).resolve().parents[2])
 _SLACK_S = 2.0  # what the loader may take on top of a grace period before it is killed too
 _ANSWER_S = 30.0  # how long a question to the warehouse may take when a stop signal is already pending
 
@@ -39,7 +37,7 @@ class EngineError(Exception):
 class Engine:
     """One dbt project, loaded once, and the batches to run in it.
 
-    Spawns its loader at once and returns; dbt's import goes on meanwhile. Any method may raise EngineError.
+    Starts its loader at once, or takes the one it is lent, and returns; dbt's import goes on meanwhile. Any method may raise EngineError.
     `parse`, `ls` and `run` wait interruptibly: a stop signal raises Interrupted out of them, and the caller then calls
     `cancel` and `close`, which wait a bounded time. Create it in a thread that stays: the loader dies with the thread.
     """
@@ -57,16 +55,7 @@ class Engine:
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         with theirs:
-            # Its own session: a Ctrl-C on the terminal must reach the caller only, who decides what to cancel.
-            # -P: the folder that the caller happens to be in is no place to import from.
-            self._loader = subprocess.Popen(
-                [sys.executable, "-P", "-m", "sluice.dbt_engine.loader", str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=2,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": _python_path()},
-            )
+            self._loader = None if loader_process.borrow(theirs) else loader_process.start(theirs)
         self._channel = wire.Channel(ours)
         self._number = 0
         self._closed = False
@@ -81,9 +70,9 @@ class Engine:
         )
 
     @property
-    def pid(self) -> int:
-        """The loader's process id."""
-        return self._loader.pid
+    def pid(self) -> int | None:
+        """The loader's process id; None when it is a lent one."""
+        return None if self._loader is None else self._loader.pid
 
     def parse(self, *, write_manifest: bool = False) -> ProjectInfo:
         """Parse under the base vars; with `write_manifest` also leave the manifest at ProjectInfo.manifest_path."""
@@ -161,11 +150,12 @@ class Engine:
         if self._closed:
             return
         self._closed = True
-        self._channel.finish()
-        while self._loader.poll() is None:
+        with suppress(EngineError):
+            self._send(wire.Finish())
+        while not self._ended(0.02):
             if signals.pending() is not None:
                 self._kill()
-            time.sleep(0.002)
+                break
         self._channel.close()
 
     def __enter__(self) -> Engine:
@@ -208,15 +198,23 @@ class Engine:
             return msgspec.json.decode(reply.answer, type=answer)
 
     def _kill(self) -> None:
-        """Kill loader and workers, and wait for the end of the stream: they share it, so then all are gone."""
-        if self._loader.poll() is None:
-            os.killpg(self._loader.pid, signal.SIGKILL)
+        """Have loader and workers killed, a lent loader's workers only; returns when they are gone."""
+        if self._loader is None:
+            self._channel.finish()
+            self._ended(_SLACK_S)  # if it cannot even do that: it dies with its lender, and they with it
+        else:
+            if self._loader.poll() is None:
+                os.killpg(self._loader.pid, signal.SIGKILL)
+            self._ended(None)
+
+    def _ended(self, timeout_s: float | None) -> bool:
+        """Whether the stream ends within `timeout_s`: the workers of this client hold it, too, so then all are gone."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            while True:
+            while wire.readable([self._channel], None if deadline is None else max(0.0, deadline - time.monotonic())):
                 self._channel.fill()
         except EOFError:
-            self._loader.wait()
-
-
-def _python_path() -> str:
-    return os.pathsep.join(filter(None, [_LIB, os.environ.get("PYTHONPATH")]))
+            if self._loader is not None:
+                self._loader.wait()
+            return True
+        return False

@@ -7,10 +7,12 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from sluice import manifest
 from sluice.dbt_engine import process, templates, wire
 
 RECYCLE = 100  # batches; bounds what a session's leaks and its cache can grow to
@@ -27,8 +29,8 @@ class Failed(Exception):
 class Loader:
     """Serves one client, one request at a time; only a cancellation is taken while a batch runs."""
 
-    def __init__(self, settings: wire.Settings, client: wire.Channel):
-        self._settings, self._client = settings, client
+    def __init__(self, settings: wire.Settings, client: wire.Channel, kept: Kept):
+        self._settings, self._client, self._kept = settings, client, kept
         self._manifest: Any = None
         self._config: Any = None
         self._readers: Any = None
@@ -38,10 +40,14 @@ class Loader:
         self._abandoned = False  # the worker runs something that nobody waits for
 
     def serve(self) -> None:
-        """Answer requests until the client sends no more; then end the session."""
+        """Answer requests until the client has enough, or is gone: then the session is killed and not ended."""
         try:
             while True:
                 request = msgspec.json.decode(self._client.receive(), type=wire.Request)
+                if isinstance(request.ask, wire.Finish):
+                    self._retire()
+                    self._reap()
+                    return
                 try:
                     answer = self._answer(request.ask)
                 except _Abandoned:
@@ -51,8 +57,7 @@ class Loader:
                 else:
                     self._client.send(wire.Reply(request.number, msgspec.Raw(msgspec.json.encode(answer))))
         except EOFError:
-            self._retire()
-            self._reap()
+            self._cancel(wire.Cancel(grace_s=0.0))
 
     def _answer(self, ask: wire.Ask) -> Any:
         if self._abandoned and not isinstance(ask, wire.Cancel):
@@ -75,10 +80,14 @@ class Loader:
 
         self._retire()
         self._always_fresh.clear()
-        try:
-            parsed = parsing.parse(self._settings, write_manifest=ask.write_manifest)
-        except Exception as error:
-            raise Failed(failure_kind(error, of_dbt="configuration"), message(error)) from error
+        stands_for = _fingerprint(self._settings)
+        parsed = None if ask.write_manifest else self._kept.parse_of(stands_for)
+        if parsed is None:
+            try:
+                parsed = parsing.parse(self._settings, write_manifest=ask.write_manifest)
+            except Exception as error:
+                raise Failed(failure_kind(error, of_dbt="configuration"), message(error)) from error
+            self._kept.stands_for, self._kept.parsed = stands_for, parsed
         self._manifest, self._config, self._readers = parsed.manifest, parsed.config, parsed.readers
         return parsed.info
 
@@ -219,8 +228,35 @@ class Loader:
         self._worker = None
 
     def _reap(self) -> None:
+        """Wait for those that finish; a client that goes away meanwhile wants them killed."""
         while self._retired:
-            self._retired.pop().reap()
+            worker = self._retired[-1]
+            while not worker.is_gone(unless=self._client):
+                try:
+                    self._client.fill()
+                except EOFError:
+                    worker.stop(0.0)
+                    self._retired.pop()
+                    raise
+            worker.reap()
+            self._retired.pop()
+
+
+class Kept:
+    """The latest parse, for the next client: it holds while all that dbt read for it is as it was."""
+
+    def __init__(self) -> None:
+        self.stands_for: str | None = None
+        self.parsed: Any = None
+
+    def parse_of(self, fingerprint: str) -> Any | None:
+        return self.parsed if fingerprint == self.stands_for else None
+
+
+def _fingerprint(settings: wire.Settings) -> str:
+    profiles_dir = settings.profiles_dir or settings.project_dir
+    files = manifest.fingerprint(settings.project_dir, profiles_dir, settings.target, settings.base_vars)
+    return f"{files} {settings.cache_dir}"
 
 
 class _Abandoned(Exception):
@@ -228,27 +264,41 @@ class _Abandoned(Exception):
 
 
 def main() -> None:
-    client_fd, client_pid = map(int, sys.argv[1:])
-    process.die_with(client_pid)
-    client = wire.Channel(socket.socket(fileno=client_fd))
-    try:
-        settings = msgspec.json.decode(client.receive(), type=wire.Settings)
-    except EOFError:
-        return
-    # As if dbt were started in the project: relative paths in profiles, and profiles.yml itself, are found from there.
-    if os.path.isdir(settings.project_dir):
-        os.chdir(settings.project_dir)
-    _import_dbt()
-    templates.keep_compiled()
+    """`--client FD PID` serves the one client at FD, `--lent FD PID` those whose sockets come over FD, one by one."""
+    how, fd, parent_pid = sys.argv[1:]
+    process.die_with(int(parent_pid))
     code = 0
     try:
-        Loader(settings, client).serve()
+        with socket.socket(fileno=int(fd)) as end:
+            _import_dbt()
+            templates.keep_compiled()
+            kept = Kept()
+            for client in [end] if how == "--client" else _clients(end):
+                _serve(client, kept)
     except BaseException:
         traceback.print_exc()
         code = 1
     sys.stderr.flush()
     # Not sys.exit: DuckDB's bindings complain on stderr about what the interpreter leaves behind.
     os._exit(code)
+
+
+def _clients(board: socket.socket) -> Iterator[socket.socket]:
+    while (received := socket.recv_fds(board, 1, 1))[0]:
+        yield from (socket.socket(fileno=fd) for fd in received[1])
+
+
+def _serve(client: socket.socket, kept: Kept) -> None:
+    with client:
+        channel = wire.Channel(client)
+        try:
+            settings = msgspec.json.decode(channel.receive(), type=wire.Settings)
+        except EOFError:
+            return
+        # As if dbt were started in the project: relative paths in profiles, and profiles.yml itself, are found from there.
+        if os.path.isdir(settings.project_dir):
+            os.chdir(settings.project_dir)
+        Loader(settings, channel, kept).serve()
 
 
 def _import_dbt() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -36,6 +37,11 @@ class Worker:
         if not self._process.gone(grace_s):
             self._process.send(signal.SIGKILL)
         self.reap()
+
+    def is_gone(self, *, unless: wire.Channel) -> bool:
+        """Wait until it has ended (True) or there is something to read, unless a line lies there already (False)."""
+        others = [] if unless.has_line() else [unless]
+        return self._process in select.select([self._process, *others], [], [])[0]
 
     def reap(self) -> int:
         """Wait until it is gone: only then has DuckDB's file no lock. Returns its exit code, -N for signal N."""
