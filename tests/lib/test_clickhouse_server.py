@@ -67,7 +67,7 @@ def test_a_port_that_is_taken(tmp_path: Path):
         port = taken.getsockname()[1]
         server = ClickHouseServer(tmp_path, http_port=port)
         with pytest.raises(SluiceError) as caught:
-            server.start(timeout_s=10)
+            server.start(timeout_s=60)
     assert (caught.value.exit_code, caught.value.code) == (UNAVAILABLE, "clickhouse_server_start")
     assert str(port) in (caught.value.hint or "")
     assert server.pid is None
@@ -77,7 +77,7 @@ def test_another_server_on_the_port_is_not_taken_for_it(server: ClickHouseServer
     with server:
         second = ClickHouseServer(tmp_path / "second", http_port=server.http_port)
         with pytest.raises(SluiceError):
-            second.start(timeout_s=10)
+            second.start(timeout_s=60)
         assert server.query("select 1") == "1\n"
 
 
@@ -111,7 +111,7 @@ def test_it_ends_with_whoever_started_it(tmp_path: Path, how: signal.Signals):
         assert line.startswith(f"ClickHouse at http://127.0.0.1:{free.http_port} ")
         assert free.query("select 1") == "1\n"
         foreground.send_signal(how)
-        assert foreground.wait(10) == (-how if how == signal.SIGKILL else 0)
+        assert foreground.wait(60) == (-how if how == signal.SIGKILL else 0)
     finally:
         foreground.kill()
         foreground.wait()
