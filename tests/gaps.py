@@ -1,5 +1,6 @@
 """A gap in the sources of the bundled warehouse, and its refill as people run it: `pipelines/refill` on one engine.
 
+`open_gap(engine)` gives the sample on one of ENGINES; on ClickHouse inserts are deduplicated wherever that can be switched on.
 `spoil` takes a day of prices and of transfers away and builds everything without it, `fill` brings the day back: what
 is derived is wrong until it is refilled. The oracle is `rebuilt`: the same sources, built from scratch.
 """
@@ -10,17 +11,46 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import pytest
 from test_kill_and_resume import processes_below
 from test_warehouse import FULL_REFRESH, Warehouse, sample
+from test_warehouse_engines import COHORT, OnClickHouse, OnPostgres, OnServer
 
 ROOT = Path(__file__).resolve().parents[1]
+ENGINES = ("duckdb", "postgres", "clickhouse")
 END = date(2022, 6, 11)
+INCREMENTAL = [*COHORT, "int_prices_daily", "int_balances_usd_daily"]
 NOBODY, LEAVER, COMER = (f"0x{number:040}" for number in (0, 1, 2))
+
+
+@pytest.fixture
+def open_gap(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str, date], "Gap"]]:
+    """A function of engine and day that gives a gap in a warehouse of its own."""
+    opened: list[OnServer] = []
+
+    def open_gap(engine: str, day: date) -> Gap:
+        if engine == "duckdb":
+            return Gap(Warehouse(tmp_path), day)
+        on_server = {"postgres": OnPostgres, "clickhouse": OnClickHouse}[engine]
+        warehouse = on_server(tmp_path, request.getfixturevalue(engine))
+        opened.append(warehouse)
+        if engine == "clickhouse":
+            profiles = warehouse.project / "profiles.yml"
+            settings = "deduplicate_insert: enable\n        deduplicate_insert_select: enable_even_for_bad_queries"
+            eager = profiles.read_text().replace("insert_deduplicate: 0", settings)
+            assert settings in eager
+            profiles.write_text(eager)
+        return Gap(warehouse, day)
+
+    yield open_gap
+    for warehouse in opened:
+        warehouse.close()
 
 
 @dataclass
@@ -46,7 +76,7 @@ class Gap:
         }  # fmt: skip
 
     def spoil(self) -> None:
-        """The sample, with a holder who leaves on the day and one who comes; then the day is gone, and all is built."""
+        """The sample, with a holder who leaves on the day and one who comes; then `spoil_again`."""
         self.warehouse.run(sample(END))
         before, noon = self.day - timedelta(days=40), "12:00:00"
         self.give("transfers", [
@@ -60,6 +90,11 @@ class Gap:
         }
         assert all(self.taken.values())
         self.warehouse.run(FULL_REFRESH)
+        if self.warehouse.target == "clickhouse":
+            for name in INCREMENTAL:
+                self.warehouse.query(
+                    f"alter table analytics.{name} modify setting non_replicated_deduplication_window = 1000"
+                )
         assert self.zeros() > 0
 
     def fill(self) -> None:
