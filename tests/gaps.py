@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGINES = ("duckdb", "postgres", "clickhouse")
 END = date(2022, 6, 11)
 INCREMENTAL = [*COHORT, "int_prices_daily", "int_balances_usd_daily"]
+LONGEST_S = 900  # on a machine that does much else besides
 NOBODY, LEAVER, COMER = (f"0x{number:040}" for number in (0, 1, 2))
 
 
@@ -144,7 +145,7 @@ class Gap:
     def refill(self, *, exit_code: int = 0, **settings: str) -> list[dict]:
         """The records of a whole refill."""
         started = self.start(**settings)
-        out, err = started.communicate(timeout=300)
+        out, err = started.communicate(timeout=LONGEST_S)
         assert started.returncode == exit_code, err.decode()
         assert b"Traceback" not in err, err.decode()
         return records(out)
@@ -162,7 +163,7 @@ class Gap:
                     os.kill(victim, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-        _, err = started.communicate(timeout=300)
+        _, err = started.communicate(timeout=LONGEST_S)
         assert b"Traceback" not in err, err.decode()
         _wait_until_gone(started.pid)
         return started.returncode == 0
