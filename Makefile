@@ -17,8 +17,11 @@ READY := $(VENV) warehouse/dbt_packages/sluice
 full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 DRY_RUN=1]
 	@pipelines/full-refresh
 
-refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS=int_prices_daily+ COHORT= RESUME=1 DRY_RUN=1]
+refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS=int_prices_daily+ COHORT= RECOMPUTE=1 RESUME=1 DRY_RUN=1]
 	@pipelines/refill
+
+demo-gap: $(READY) ## A day that a source skipped, seen and repaired, in a database of its own [TARGET=duckdb]
+	@pipelines/demo-gap
 
 daily-refresh: $(READY) ## Every model once, incrementally, with a dated log and a summary [SELECT= DRY_RUN=1]
 	@pipelines/daily-refresh
@@ -43,6 +46,9 @@ clickhouse: $(VENV) .venv/.clickhouse ## A real ClickHouse on loopback until Ctr
 ##@ Develop
 test: $(READY) ## Everything that must hold: lint, types, pytest, bats
 	@tests/run
+
+test-faults: $(READY) ## Kills, restarts and repetitions, many of each, on three engines; may take up to an hour
+	@tests/run-faults
 
 bench: $(READY) ## What is claimed about speed, measured against what a user would do instead
 	@.venv/bin/python bench/batch_overhead.py
@@ -81,4 +87,4 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: optimize full-refresh refill daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help
+.PHONY: optimize full-refresh refill demo-gap test-faults daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help

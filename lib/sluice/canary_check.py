@@ -10,7 +10,7 @@ from datetime import date
 
 import msgspec
 
-from sluice import check_queries, error_classes, profiles
+from sluice import check_queries, error_classes, planning, profiles
 from sluice.check_queries import Scan
 from sluice.checks import Check, Declared, declared
 from sluice.command import Context
@@ -76,6 +76,8 @@ def canary_check(ctx: Context, options: Options) -> Generator[Record, None, int 
         elif result.error:
             ctx.log.warning("%s of %s would be red: %s", result.check, result.subject, result.error)
         yield result
+    if is_red and seen.plan is not None and (go_on := planning.GO_ON.get(seen.plan.intent)):
+        ctx.log.warning("what comes after it is not touched; once it is understood, go on with: %s", go_on)
     return RED if is_red else ctx.upstream_exit
 
 

@@ -18,7 +18,7 @@ from sluice.warehouse.clickhouse import ClickHouse, number_of
 NOTHING_DONE = 388  # CANNOT_ASSIGN_OPTIMIZE, with optimize_throw_if_noop
 TOO_SLOW = 159
 DISK_FACTOR = 1.2  # a merge writes the whole partition anew before it lets go of the old parts
-CLOCKS_S = 3600  # how far the server's clock may be from ours
+CLOCKS_S = 60  # how far the clocks of replicas may be from each other
 KILL_S = 30.0
 NOOP_TRIES = 6
 COUNTING = {"max_bytes_before_external_group_by": 2 << 30, "optimize_aggregation_in_order": 1}
@@ -92,7 +92,7 @@ def _key(warehouse: ClickHouse, table: Table, unique_key: list[str]) -> str | No
 def touched(warehouse: ClickHouse, table: Table, windows: Iterable[Window | None], since: datetime | None) -> list[str]:
     """Ids of the partitions that hold days of the windows, in order.
 
-    Where the partition key tells no days, or a batch had no window: those written since (with an hour for the clocks).
+    Where the partition key tells no days, or a batch had no window: those written since, by the server's own clock.
     """
     rows = warehouse.rows(
         "select partition_id, min(if(max_date > toDate(0), min_date, toDate(min_time, 'UTC'))),"
@@ -102,7 +102,7 @@ def touched(warehouse: ClickHouse, table: Table, windows: Iterable[Window | None
         {"schema": table.schema, "table": table.name},
     )  # fmt: skip
     windows = list(windows)
-    after = since.timestamp() - CLOCKS_S if since else 0
+    after = since.timestamp() + _ahead_s(warehouse) - CLOCKS_S if since else 0
     chosen = []
     for partition, first, last, modified in rows:
         if None in windows or last.year == 1970 or last < first:
@@ -112,6 +112,11 @@ def touched(warehouse: ClickHouse, table: Table, windows: Iterable[Window | None
         if is_touched:
             chosen.append(partition)
     return chosen
+
+
+def _ahead_s(warehouse: ClickHouse) -> float:
+    """How far the server's clock is ahead of ours, less the time that the question takes."""
+    return float(warehouse.value("select toUnixTimestamp64Milli(now64(3))")) / 1000 - time.time()
 
 
 def crowded(warehouse: ClickHouse, tables: list[Table], threshold: int) -> list[tuple[Table, str]]:

@@ -8,7 +8,17 @@ from typing import get_args
 from sluice.command import Context
 from sluice.errors import SluiceError
 from sluice.ids import content_hash
-from sluice.records import BatchResult, Error, NotifyResult, Plan, Record, Severity, Summary
+from sluice.records import (
+    BatchResult,
+    CheckResult,
+    Error,
+    NotifyResult,
+    PartitionResult,
+    Plan,
+    Record,
+    Severity,
+    Summary,
+)
 
 SEVERITIES = get_args(Severity)
 _MOST_LINES = 20
@@ -21,6 +31,10 @@ class Digest:
     plan: Plan | None = None
     counts: Counter = field(default_factory=Counter)
     failed: list[BatchResult] = field(default_factory=list)
+    checks: int = 0
+    red: list[CheckResult] = field(default_factory=list)
+    partitions: int = 0
+    unmerged: list[PartitionResult] = field(default_factory=list)
     errors: list[Error] = field(default_factory=list)
     duration_s: float = 0.0
     exit_code: int = 0
@@ -32,6 +46,14 @@ class Digest:
             self.counts[record.status] += 1
             if record.status == "failed":
                 self.failed.append(record)
+        elif isinstance(record, CheckResult):
+            self.checks += 1
+            if record.status == "failed":
+                self.red.append(record)
+        elif isinstance(record, PartitionResult):
+            self.partitions += 1
+            if record.status == "failed" or _is_left_duplicated(record):
+                self.unmerged.append(record)
         elif isinstance(record, Error):
             self.errors.append(record)
         elif isinstance(record, Summary):
@@ -40,16 +62,25 @@ class Digest:
 
     @property
     def severity(self) -> Severity:
-        """ERROR when something failed, WARNING when something was left out, else INFO."""
-        if self.exit_code or self.failed or self.errors:
-            return "ERROR"
-        return "WARNING" if self.counts["skipped"] or self.counts["cancelled"] else "INFO"
+        """ERROR when something failed, WARNING when something was left out, else INFO; never less than a red check's own."""
+        found: list[Severity] = ["INFO", *(check.severity for check in self.red)]
+        if self.exit_code or self.failed or self.errors or any(one.status == "failed" for one in self.unmerged):
+            found.append("ERROR")
+        if self.counts["skipped"] or self.counts["cancelled"] or self.unmerged:
+            found.append("WARNING")
+        return max(found, key=SEVERITIES.index)
 
     @property
     def dedupe_key(self) -> str:
         """The same for the same trouble, night after night."""
         where = [self.plan.project, self.plan.target, self.plan.intent] if self.plan else []
-        return content_hash([where, sorted({str(r.model) for r in self.failed}), sorted({e.code for e in self.errors})])
+        trouble = [
+            {str(result.model) for result in self.failed},
+            {error.code for error in self.errors},
+            {f"{check.check} {check.subject}" for check in self.red},
+            {one.table for one in self.unmerged},
+        ]
+        return content_hash([where, *map(sorted, trouble)])
 
     def lines(self) -> list[str]:
         what = (
@@ -63,13 +94,20 @@ class Digest:
             for status in ("ok", "failed", "skipped", "cancelled", "dry_run")
             if self.counts[status]
         )
+        others = "".join(
+            f"   {what} {count}" + (f" ({bad} {len(named)})" if named else "")
+            for what, count, bad, named in (
+                ("partitions", self.partitions, "not right", self.unmerged), ("checks", self.checks, "red", self.red),
+            )
+            if count
+        )  # fmt: skip
         told = [
             f"{what.upper()}: {ending}",
-            f"time {self.duration_s:.1f} s   batches {sum(self.counts.values())}   {counts}".rstrip(),
+            f"time {self.duration_s:.1f} s   batches {sum(self.counts.values())}   {counts}".rstrip() + others,
         ]
-        told += [f"failed  {_where(result)}: {result.error}" for result in self.failed[:_MOST_LINES]]
-        if len(self.failed) > _MOST_LINES:
-            told.append(f"… and {len(self.failed) - _MOST_LINES} more failed batches")
+        told += _named("failed batches", [f"failed  {_where(result)}: {result.error}" for result in self.failed])
+        told += _named("red checks", [f"red  {check.check} of {check.subject}: {check.error}" for check in self.red])
+        told += _named("such partitions", [_unmerged(one) for one in self.unmerged])
         told += [
             f"{error.code}: {error.message}" + (f"   try: {error.hint}" if error.hint else "")
             for error in self.errors[:_MOST_LINES]
@@ -104,6 +142,24 @@ def notify(ctx: Context) -> Generator[Record, None, int]:
 
 
 _LEVELS = {"INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+
+
+def _named(what: str, lines: list[str]) -> list[str]:
+    """The first of the lines, and how many more there are."""
+    more = len(lines) - _MOST_LINES
+    return [*lines[:_MOST_LINES], *([f"… and {more} more {what}"] if more > 0 else [])]
+
+
+def _is_left_duplicated(result: PartitionResult) -> bool:
+    """Whether rows that share their key are there and nobody worked on them."""
+    return result.status == "skipped" and bool(result.duplicate_rows_before)
+
+
+def _unmerged(result: PartitionResult) -> str:
+    where = result.table + (f", partition {result.partition}" if result.partition else "")
+    if result.status == "failed":
+        return f"failed  {where}: {result.error}"
+    return f"left  {where}: {result.duplicate_rows_before} rows share their key with another; {result.error}"
 
 
 def _where(result: BatchResult) -> str:

@@ -91,7 +91,7 @@ def _plan(project: Project, request: Request, gap: Gap) -> tuple[Plan, list[Batc
 
     planned = {step.node.unique_id for step in steps}
     batches = [
-        _batch(step, request, gap, depends_on=sorted(planned & manifest.ancestors(step.node.unique_id)))
+        _batch(step, request, gap, info.adapter, depends_on=sorted(planned & manifest.ancestors(step.node.unique_id)))
         for step in steps
     ]
     plan, batches = planning.build(
@@ -112,10 +112,12 @@ def _plan(project: Project, request: Request, gap: Gap) -> tuple[Plan, list[Batc
     return plan, batches, gate
 
 
-def _batch(step: Step, request: Request, gap: Gap, *, depends_on: list[str]) -> Batch:
+def _batch(step: Step, request: Request, gap: Gap, adapter: str, *, depends_on: list[str]) -> Batch:
     variables = dict(_vars(request))
     if step.window:
         variables |= month_vars(step.window)
+        if adapter == "clickhouse" and request.passes == "one":
+            variables.setdefault(refill.REPLACE_VAR, True)
     if step.phase == "consumers":
         variables[request.lookback_var] = gap.lookback_days
     phase = step.phase if request.passes == "one" else f"{step.phase} {step.wave}"

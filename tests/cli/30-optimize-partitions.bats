@@ -7,8 +7,7 @@ source "$BATS_TEST_DIRNAME/helper.bash"
 setup_file() {
     BATS_TEST_TMPDIR="$BATS_FILE_TMPDIR"
     fresh_world
-    own_shop
-    sed -i "s/incremental_strategy='append') }}/incremental_strategy='append', unique_key=['day', 'symbol']) }}/" "$DBT_PROJECT_DIR/models/stock/int_stock_daily.sql"
+    shop_with_canary
     plan-batches --select int_stock_daily --select stg_movements --to 2024-05-31 >plan
     run-dbt-batch <plan >results
     look tables "$DATABASE" >built
@@ -22,8 +21,7 @@ setup() {
 
 # doubled: the rows of one month a second time, as a run that was cut off may leave them
 doubled() {
-    "$PYTHON" -c 'import duckdb, sys; duckdb.connect(sys.argv[1]).execute(sys.argv[2])' "$DATABASE" \
-        "insert into int_stock_daily select * from int_stock_daily where month(day) = 4"
+    change "insert into int_stock_daily select * from int_stock_daily where month(day) = 4"
 }
 
 @test "rows that are there twice go; what came in is passed on byte for byte; a second time there is nothing to do" {

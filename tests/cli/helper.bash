@@ -49,6 +49,17 @@ own_shop() {
     export DBT_PROJECT_DIR="$BATS_TEST_TMPDIR/shop" DBT_PROFILES_DIR="$BATS_TEST_TMPDIR/shop"
 }
 
+# shop_with_canary: a copy of the shop whose stock has a key, and a canary that its numbers pass
+shop_with_canary() {
+    own_shop
+    local canary="{'metric': 'stock + 1000', 'by': ['symbol'], 'date_column': 'day', 'new_entities': true}"
+    sed -i "s/incremental_strategy='append') }}/incremental_strategy='append', unique_key=['day', 'symbol'], meta={'canary': $canary}) }}/" \
+        "$DBT_PROJECT_DIR/models/stock/int_stock_daily.sql"
+}
+
+# change SQL: in the shop's database, behind everybody's back
+change() { "$PYTHON" -c 'import duckdb, sys; duckdb.connect(sys.argv[1]).execute(sys.argv[2])' "$DATABASE" "$1"; }
+
 # try COMMAND...: runs it whatever comes of it; leaves $status, and what it said in the files $out and $err
 try() {
     status=0

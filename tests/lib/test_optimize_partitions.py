@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -237,8 +238,20 @@ def test_a_batch_without_a_window_touched_what_was_written_since(click: Shop):
     assert [result.partition for result in click.run(None)] == ["202604", "202605"]
     table = merge_partitions.find(click.warehouse, click.target.schema, "prices", [])
     assert table is not None
-    later = datetime.now(UTC) + timedelta(hours=3)
-    assert merge_partitions.touched(click.warehouse, table, [None], later) == []
+    now = datetime.now(UTC)
+    assert merge_partitions.touched(click.warehouse, table, [None], now) == ["202604", "202605"]
+    assert merge_partitions.touched(click.warehouse, table, [None], now + timedelta(minutes=3)) == []
+
+
+def test_the_servers_clock_may_be_another(click: Shop, monkeypatch: pytest.MonkeyPatch):
+    prices(click)
+    table = merge_partitions.find(click.warehouse, click.target.schema, "prices", [])
+    assert table is not None
+    ours, fast_s = time.time(), 7200  # ours is two hours fast, and so is what a batch is said to have begun at
+    monkeypatch.setattr(merge_partitions, "time", SimpleNamespace(time=lambda: ours + fast_s))
+    began = datetime.fromtimestamp(ours + fast_s, UTC)
+    assert merge_partitions.touched(click.warehouse, table, [None], began) == ["202604", "202605"]
+    assert merge_partitions.touched(click.warehouse, table, [None], began + timedelta(minutes=3)) == []
 
 
 def test_models_that_are_replaced_as_a_whole_are_left_alone(click: Shop):

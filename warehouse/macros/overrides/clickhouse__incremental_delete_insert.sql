@@ -13,9 +13,8 @@
     {%- set names = adapter.get_columns_in_relation(existing_relation) | map(attribute='name') | list -%}
     {%- set columns = get_quoted_csv(names) -%}
     {%- set slice = slice_filter(names) -%}
-    {%- set made = existing_relation.incorporate(
-        path={'identifier': existing_relation.identifier ~ '__dbt_new_data_' ~ invocation_id.replace('-', '_')}
-    ) -%}
+    {#- A name of its own every time would leave a table behind with every run that is killed. -#}
+    {%- set made = existing_relation.incorporate(path={'identifier': existing_relation.identifier ~ '__dbt_new_data'}) -%}
     {%- set partitions = 'select distinct _partition_id from ' -%}
 
     {%- do drop_relation_if_exists(made) -%}

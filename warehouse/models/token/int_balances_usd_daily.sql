@@ -3,6 +3,7 @@
     incremental_strategy=(
         'append'
         if target.type == 'clickhouse' and (var('start_month', none) or var('incremental_end_date', none))
+        and not var('replace_partitions', false)
         else 'delete+insert'
     ),
     unique_key=['token', 'address', 'day'],

@@ -1,6 +1,7 @@
 {#-
   Returns the statement that keeps the model's queries within bounds, for a pre_hook: memory capped,
-  grouping and sorting on disk beyond a limit, joins that can spill. Nothing where the engine does so by itself.
+  grouping and sorting on disk beyond a limit, joins that can spill, and no insert taken for the repetition of an
+  earlier one. Nothing where the engine does so by itself.
 
   memory_gib  most that a query may take, GiB; a lower limit of the user stays
   spill_gib   what a group-by or a sort may take before it goes to disk, GiB
@@ -21,10 +22,17 @@
         'max_bytes_before_external_group_by': spill,
         'max_bytes_before_external_sort': spill,
         'join_algorithm': 'grace_hash,hash',
+        'insert_deduplicate': 0,
+        'deduplicate_insert': 'disable',
+        'deduplicate_insert_select': 'disable',
     } -%}
     {%- if execute -%}
-        {%- set current = run_query("select getSetting('" ~ bounds | join("'), getSetting('") ~ "')").rows[0] -%}
-        {%- set before = dict(zip(bounds, current.values())) -%}
+        {#- Rows that came, were replaced by wrong ones, and come again are the same block as once: within a table's window
+            of deduplication the server would drop them without a word. Newer servers ask deduplicate_insert instead of
+            insert_deduplicate; older ones do not know it. -#}
+        {%- set found = run_query("select name, value from system.settings where name in ('" ~ bounds | join("', '") ~ "')") -%}
+        {%- set before = dict(found.rows | map('list')) -%}
+        {%- for name in bounds | list if name not in before -%}{%- do bounds.pop(name) -%}{%- endfor -%}
         {#- SET … = DEFAULT would forget what the user's profile says, a lower limit too; the post_hook finds this. -#}
         {%- do model.update({'sluice_settings_before': before}) -%}
         {%- set limit = before.max_memory_usage | int -%}
