@@ -46,7 +46,7 @@ class Engine(Protocol):
         self, *, batch_id: str, expect: list[str], vars: dict, full_refresh: bool, log_path: Path, models: list[str], marker: dict | None
     ) -> Outcome: ...  # fmt: skip
 
-    def committed(self, marker: dict) -> bool | None: ...
+    def committed(self, marker: dict) -> bool | str: ...
 
     def cancel(self, grace_s: float = 3.0) -> None: ...
 
@@ -112,14 +112,14 @@ class Attempts:
         if before is None or batch.full_refresh:
             return None
         committed = self.engine.committed(self._marker(batch, before.first))
-        if committed:
+        if committed is True:
             return self._record(batch, result_of(self.plan, batch, "ok", recovered=True))
         rolled_back = before.status == "failed" and self.plan.adapter in ROLL_BACK
-        if committed is None and not rolled_back and not batch.repeatable:
+        if committed and not rolled_back and not batch.repeatable:
             return result_of(
                 self.plan, batch, "failed",
-                error=f"whether an earlier attempt left its rows in {batch.model} cannot be known from here: look at "
-                f"{_described(batch)}, then: sluice-state resolve {self.plan.run_id} {batch.batch_id} --rows-are-there or --do-again",
+                error=f"whether an earlier attempt left its rows in {batch.model} cannot be known from here ({redact(committed)}): "
+                f"look at {_described(batch)}, then: sluice-state resolve {self.plan.run_id} {batch.batch_id} --rows-are-there or --do-again",
             )  # fmt: skip
         return None
 
@@ -148,11 +148,11 @@ class Attempts:
                 full_refresh=batch.full_refresh,
                 log_path=log_path,
                 models=[model.unique_id for model in self.plan.models],
-                marker=None if batch.full_refresh else self._marker(batch, attempt),
+                marker=self._marker(batch, attempt),
             )
         except Interrupted:
             self.engine.cancel()
-            there = not batch.full_refresh and self.engine.committed(self._marker(batch, attempt))
+            there = not batch.full_refresh and self.engine.committed(self._marker(batch, attempt)) is True
             self.interrupted = self._record(
                 batch, result("ok", recovered=True) if there else result("cancelled", error="cancelled by a signal")
             )
@@ -179,7 +179,7 @@ class Attempts:
         self.attempted[batch.batch_id] = Attempted(batch.model, status, before.first if before else attempt)
 
     def _marker(self, batch: Batch, attempt: int) -> dict[str, str | int]:
-        """What commits together with the rows of a batch that adds; one that replaces may simply be run again."""
+        """The attempt's name in the warehouse; it commits together with the rows of a batch that adds."""
         return {"root_run_id": self.root_run_id, "batch_id": batch.batch_id, "attempt": attempt}
 
 

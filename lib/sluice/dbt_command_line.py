@@ -20,7 +20,7 @@ _OK = ("success", "ok", "pass")
 
 
 class CommandLine:
-    """Runs each batch as one process. It cannot tell what a lost process has committed (`committed` is None)."""
+    """Runs each batch as one process. It cannot tell what a lost process has committed."""
 
     def __init__(self, command: str, *, target: str | None):
         self._command = shlex.split(command)
@@ -64,9 +64,9 @@ class CommandLine:
             code = self._process.wait()
         return _judged(expect, list(nodes.values()), code, " ".join(filter(None, said)))
 
-    def committed(self, marker: dict) -> bool | None:
-        """Always None: nothing commits together with the rows here."""
-        return None
+    def committed(self, marker: dict) -> bool | str:
+        """Why it cannot be known: nothing commits together with the rows here."""
+        return "dbt runs elsewhere (--dbt)"
 
     def cancel(self, grace_s: float = 3.0) -> None:
         """Ask dbt to stop, as Ctrl-C would; kill it after `grace_s` seconds."""
