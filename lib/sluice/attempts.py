@@ -165,8 +165,9 @@ class Attempts:
         error = redact(
             outcome.error or next((node.message for node in nodes if node.message), None) or "dbt gave no reason"
         )
-        failed = self._record(batch, result("failed", nodes=nodes, error=error))
-        raise Failed(failed, *error_classes.classify(error, self.plan.adapter, self.rules))
+        rule = error_classes.rule_for(error, self.plan.adapter, self.rules)
+        failed = self._record(batch, result("failed", nodes=nodes, error=_advised(error, rule, outcome, batch)))
+        raise Failed(failed, rule.error_class, rule.why)
 
     def _record(self, batch: Batch, result: BatchResult) -> BatchResult:
         self.state.record(self.root_run_id, batch, result, self.plan.project)
@@ -224,6 +225,16 @@ def _node(node) -> Node:
     return Node(
         unique_id=node.unique_id, status=node.status, duration_s=round(node.duration_s, 4), rows=node.rows, message=redact(node.message or "") or None
     )  # fmt: skip
+
+
+def _advised(error: str, rule: Rule, outcome: Outcome, batch: Batch) -> str:
+    """An error with what the table of errors knows to do about it, said of the node that failed."""
+    if not rule.hint:
+        return error
+    node = next((node for node in outcome.nodes if node.status == "failed"), None)
+    model = (node.unique_id if node else batch.model or "").rsplit(".", 1)[-1]
+    schema, table = (node.schema, node.table) if node else ("", model)
+    return f"{error}\n  try: {rule.advice(error, model=model, schema=schema, table=table)}"
 
 
 def _described(batch: Batch) -> str:

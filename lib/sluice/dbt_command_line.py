@@ -117,11 +117,14 @@ def _finished(event: dict[str, Any] | None) -> NodeResult | None:
         return None
     status = str(node.get("node_status") or data.get("status", "")).lower()
     took = data.get("execution_time")
+    relation = node.get("node_relation") or {}
     return NodeResult(
         unique_id=unique_id,
         status="ok" if status in _OK else "skipped" if status == "skipped" else "failed",
         duration_s=float(took) if isinstance(took, int | float) else 0.0,
         message=None if status in _OK else event["info"].get("msg"),
+        schema=str(relation.get("schema") or ""),
+        table=str(relation.get("alias") or unique_id.rsplit(".", 1)[-1]),
     )
 
 

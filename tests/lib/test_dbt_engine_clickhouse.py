@@ -1,6 +1,7 @@
 """Appends that die half way, on a real ClickHouse: what they left is removed, and nothing else is."""
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -9,15 +10,18 @@ from typing import Any
 
 import pytest
 import yaml
+from builders import a_batch
+from servers import Recorder
 from test_dbt_engine import Project, descendants, mark, wait_for
 
+from sluice import attempts, error_classes
 from sluice.clickhouse_server import ClickHouseServer
 
 ROWS = 4000
 # Parts of 200 rows, one every fifth of a second: whoever comes in between finds some of them.
 SLOW = (
-    "select toDate('{{ var('start_month', '2024-01-01') }}') as day, toUInt64(number) as n from numbers(%d)"
-    " where sleepEachRow({{ var('sleep', 0) }}) = 0" % ROWS
+    "select toDate('{{ var('start_month', '2024-01-01') }}') as day, toUInt64(number) as n from numbers(4000)"
+    " where sleepEachRow({{ var('sleep', 0) }}) = 0"
 )
 CONFIG = (
     "{{{{ config(materialized='incremental', {0}, order_by='n', partition_by='toStartOfMonth(day)', query_settings={{"
@@ -28,6 +32,10 @@ MODELS = {
     "slow": APPEND + SLOW,
     "numbered": CONFIG.format("incremental_strategy='append', settings={'enable_block_number_column': 1}") + SLOW,
     "keyed": CONFIG.format("incremental_strategy='delete+insert', unique_key=['day', 'n']") + SLOW,
+    "hungry": "{{ config(materialized='table', query_settings={'max_memory_usage': 10000000, 'max_threads': 1}) }}\n"
+    "select number % 3000000 as n, count() as many from numbers(3000000) group by n",
+    "stuck": CONFIG.format("incremental_strategy='delete+insert', unique_key='n'")
+    + "select toDate('2024-01-01') as day, toUInt64(number) as n, 'x' as text from numbers(10)",
     "created": APPEND + SLOW,
     "broken": APPEND + "select * from nowhere",
     "hooked": APPEND.replace("order_by", "post_hook='select throwIf({{ var(\"fail\", 0) }})', order_by") + SLOW,
@@ -59,9 +67,9 @@ class Shop(Project):
         ]
 
     def half_done(self, table: str = "slow", since: int = 0) -> bool:
-        """Whether an append is at work and has written something."""
+        """Whether an INSERT is at work and has written something: more than `since` rows are there."""
         try:
-            return bool(self.running()) and self.count(table) > since
+            return bool(self.running()) and (since < 0 or self.count(table) > since)
         except Exception:  # the table is not there yet
             return False
 
@@ -283,6 +291,58 @@ def test_several_nodes_are_undone_together(shop: Shop, engine: Any) -> None:
     shop.without_merges()
     outcome = shop.run(engine, "slow", "broken", batch_id="both", marker=mark("both"))
     assert (outcome.status, outcome.committed, shop.count()) == ("failed", False, ROWS)
+
+
+def advice(outcome: Any, model: str) -> str:
+    """What a person reads of a failed batch."""
+    rule = error_classes.rule_for(outcome.error, "clickhouse", error_classes.load())
+    return attempts._advised(outcome.error, rule, outcome, a_batch(f"model.shop.{model}"))
+
+
+def test_a_query_that_is_too_big_names_its_model_and_the_hook_that_bounds_it(shop: Shop, engine: Any) -> None:
+    outcome = attempt(shop, engine, "hungry", "hungry")
+    assert outcome.status == "failed"
+    assert "Code: 241" in outcome.error
+    said = advice(outcome, "hungry").partition("try: ")[2]
+    assert 'give hungry pre_hook="{{ sluice.refill_safe_pre_hook() }}"' in said
+
+
+def test_a_stuck_mutation_is_named_with_what_frees_it_and_the_strategy_that_needs_none(shop: Shop, engine: Any) -> None:
+    assert attempt(shop, engine, "stuck", "fresh").status == "ok"
+    shop.query(
+        f"alter table {shop.schema}.stuck update text = toString(toUInt64(text)) where 1 settings mutations_sync = 0"
+    )
+    outcome = attempt(shop, engine, "stuck", "waits")
+    assert "Code: 341" in outcome.error
+    said = advice(outcome, "stuck").partition("try: ")[2]
+    assert "('append' if (var('start_month', none) or var('incremental_end_date', none)) else 'delete+insert')" in said
+    (kill,) = re.findall(r"KILL MUTATION WHERE .*? AND mutation_id = '[^']*'", said)
+    shop.query(f"{kill} sync")
+    assert attempt(shop, engine, "stuck", "waits", 2).status == "ok"
+
+
+def test_on_a_cluster_everybody_is_told_and_asked(shop: Shop, recorder: Recorder, tmp_path: Path) -> None:
+    away = Shop(tmp_path, shop.server, "afar", port=recorder.port, cluster="main")
+    with away.engine() as engine:
+        assert attempt(away, engine, "slow", "here").status == "ok"
+        away.without_merges()
+        outcome = while_running(
+            away, "slow", kill_query(away), lambda: attempt(away, engine, "slow", "cut", **SLEEPING), since=ROWS
+        )
+        assert (outcome.status, outcome.committed, away.count()) == ("failed", False, ROWS)
+        assert attempt(away, engine, "slow", "cut", 2).status == "ok"
+    sent = recorder.statements
+    assert any("create table if not exists `afar`.sluice_commit ON CLUSTER `main`" in sql for sql in sent)
+    assert any(sql == "system flush logs ON CLUSTER `main`" for sql in sent)
+    for table in ("processes", "part_log"):
+        assert any(f"from clusterAllReplicas(`main`, system.{table})" in sql for sql in sent)
+    assert any("clusterAllReplicas(`main`, `afar`, sluice_commit)" in sql for sql in sent)
+    tokens = [
+        settings["insert_deduplication_token"]
+        for sql, settings in zip(sent, recorder.settings, strict=True)
+        if re.search(r"insert into `?afar`?\.`?slow`?", sql) and "insert_deduplication_token" in settings
+    ]
+    assert len(tokens) == len(set(tokens)) == 3, "a token of its own for every pass"
 
 
 def test_a_server_that_is_killed_in_mid_insert(tmp_path: Path) -> None:

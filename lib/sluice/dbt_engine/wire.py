@@ -22,13 +22,18 @@ class ProjectInfo(msgspec.Struct):
 
 
 class NodeResult(msgspec.Struct):
-    """One node's part of a batch. `status` is ok, failed or skipped; `rows` None where the warehouse does not say."""
+    """One node's part of a batch. `status` is ok, failed or skipped; `rows` None where the warehouse does not say.
+
+    `schema` and `table` are where it is in the warehouse.
+    """
 
     unique_id: str
     status: str
     duration_s: float
     rows: int | None = None
     message: str | None = None
+    schema: str = ""
+    table: str = ""
 
 
 class Outcome(msgspec.Struct):

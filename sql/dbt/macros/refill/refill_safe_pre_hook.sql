@@ -23,10 +23,14 @@
         'join_algorithm': 'grace_hash,hash',
     } -%}
     {%- if execute -%}
-        {%- set current = run_query("select getSetting('" ~ bounds | join("'), getSetting('") ~ "')").rows[0] -%}
-        {%- set before = dict(zip(bounds, current.values())) -%}
-        {#- SET … = DEFAULT would forget what the user's profile says, a lower limit too; the post_hook finds this. -#}
-        {%- do model.update({'sluice_settings_before': before}) -%}
+        {%- set sessions = graph.setdefault('sluice_settings_before', {}) -%}
+        {#- A model that failed on this thread ran no post_hook: its bounds are still set, and what was before is known. -#}
+        {%- if thread_id not in sessions -%}
+            {%- set current = run_query("select getSetting('" ~ bounds | join("'), getSetting('") ~ "')").rows[0] -%}
+            {#- SET … = DEFAULT would forget what the user's profile says, a lower limit too; the post_hook finds this. -#}
+            {%- do sessions.update({thread_id: dict(zip(bounds, current.values()))}) -%}
+        {%- endif -%}
+        {%- set before = sessions[thread_id] -%}
         {%- set limit = before.max_memory_usage | int -%}
         {%- do bounds.update({'max_memory_usage': [bounds.max_memory_usage, limit or bounds.max_memory_usage] | min}) -%}
     {%- endif -%}
