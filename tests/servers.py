@@ -245,8 +245,9 @@ class Recorder:
                 status, code, text = answers.pop(0)
                 self._answer(request, status, text.encode(), {"X-ClickHouse-Exception-Code": str(code)} if code else {})
                 return
-        plain = re.sub(r" ON CLUSTER `(?:[^`\\]|\\.)*`", "", sql)
-        plain = re.sub(r"(clusterAllReplicas|cluster)\(`(?:[^`\\]|\\.)*`, ", r"\1(`solo`, ", plain)
+        name = r"""(?:`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\\.)*")"""
+        plain = re.sub(rf"\sON CLUSTER\s+{name}", " ", sql, flags=re.IGNORECASE)
+        plain = re.sub(rf"(clusterAllReplicas|cluster)\({name}, ", r"\1(`solo`, ", plain)
         headers = {
             key: value
             for key, value in request.headers.items()

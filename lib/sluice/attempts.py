@@ -46,7 +46,7 @@ class Engine(Protocol):
         self, *, batch_id: str, expect: list[str], vars: dict, full_refresh: bool, log_path: Path, models: list[str], marker: dict | None
     ) -> Outcome: ...  # fmt: skip
 
-    def committed(self, marker: dict) -> bool | None: ...
+    def committed(self, marker: dict) -> bool | str: ...
 
     def cancel(self, grace_s: float = 3.0) -> None: ...
 
@@ -112,14 +112,14 @@ class Attempts:
         if before is None or batch.full_refresh:
             return None
         committed = self.engine.committed(self._marker(batch, before.first))
-        if committed:
+        if committed is True:
             return self._record(batch, result_of(self.plan, batch, "ok", recovered=True))
         rolled_back = before.status == "failed" and self.plan.adapter in ROLL_BACK
-        if committed is None and not rolled_back and not batch.repeatable:
+        if committed and not rolled_back and not batch.repeatable:
             return result_of(
                 self.plan, batch, "failed",
-                error=f"whether an earlier attempt left its rows in {batch.model} cannot be known from here: look at "
-                f"{_described(batch)}, then: sluice-state resolve {self.plan.run_id} {batch.batch_id} --rows-are-there or --do-again",
+                error=f"whether an earlier attempt left its rows in {batch.model} cannot be known from here ({redact(committed)}): "
+                f"look at {_described(batch)}, then: sluice-state resolve {self.plan.run_id} {batch.batch_id} --rows-are-there or --do-again",
             )  # fmt: skip
         return None
 
@@ -148,11 +148,11 @@ class Attempts:
                 full_refresh=batch.full_refresh,
                 log_path=log_path,
                 models=[model.unique_id for model in self.plan.models],
-                marker=None if batch.full_refresh else self._marker(batch, attempt),
+                marker=self._marker(batch, attempt),
             )
         except Interrupted:
             self.engine.cancel()
-            there = not batch.full_refresh and self.engine.committed(self._marker(batch, attempt))
+            there = not batch.full_refresh and self.engine.committed(self._marker(batch, attempt)) is True
             self.interrupted = self._record(
                 batch, result("ok", recovered=True) if there else result("cancelled", error="cancelled by a signal")
             )
@@ -165,8 +165,9 @@ class Attempts:
         error = redact(
             outcome.error or next((node.message for node in nodes if node.message), None) or "dbt gave no reason"
         )
-        failed = self._record(batch, result("failed", nodes=nodes, error=error))
-        raise Failed(failed, *error_classes.classify(error, self.plan.adapter, self.rules))
+        rule = error_classes.rule_for(error, self.plan.adapter, self.rules)
+        failed = self._record(batch, result("failed", nodes=nodes, error=_advised(error, rule, outcome, batch)))
+        raise Failed(failed, rule.error_class, rule.why)
 
     def _record(self, batch: Batch, result: BatchResult) -> BatchResult:
         self.state.record(self.root_run_id, batch, result, self.plan.project)
@@ -179,7 +180,7 @@ class Attempts:
         self.attempted[batch.batch_id] = Attempted(batch.model, status, before.first if before else attempt)
 
     def _marker(self, batch: Batch, attempt: int) -> dict[str, str | int]:
-        """What commits together with the rows of a batch that adds; one that replaces may simply be run again."""
+        """The attempt's name in the warehouse; it commits together with the rows of a batch that adds."""
         return {"root_run_id": self.root_run_id, "batch_id": batch.batch_id, "attempt": attempt}
 
 
@@ -224,6 +225,16 @@ def _node(node) -> Node:
     return Node(
         unique_id=node.unique_id, status=node.status, duration_s=round(node.duration_s, 4), rows=node.rows, message=redact(node.message or "") or None
     )  # fmt: skip
+
+
+def _advised(error: str, rule: Rule, outcome: Outcome, batch: Batch) -> str:
+    """An error with what the table of errors knows to do about it, said of the node that failed."""
+    if not rule.hint:
+        return error
+    node = next((node for node in outcome.nodes if node.status == "failed"), None)
+    model = (node.unique_id if node else batch.model or "").rsplit(".", 1)[-1]
+    schema, table = (node.schema, node.table) if node else ("", model)
+    return f"{error}\n  try: {rule.advice(error, model=model, schema=schema, table=table)}"
 
 
 def _described(batch: Batch) -> str:

@@ -20,7 +20,7 @@ _OK = ("success", "ok", "pass")
 
 
 class CommandLine:
-    """Runs each batch as one process. It cannot tell what a lost process has committed (`committed` is None)."""
+    """Runs each batch as one process. It cannot tell what a lost process has committed."""
 
     def __init__(self, command: str, *, target: str | None):
         self._command = shlex.split(command)
@@ -64,9 +64,9 @@ class CommandLine:
             code = self._process.wait()
         return _judged(expect, list(nodes.values()), code, " ".join(filter(None, said)))
 
-    def committed(self, marker: dict) -> bool | None:
-        """Always None: nothing commits together with the rows here."""
-        return None
+    def committed(self, marker: dict) -> bool | str:
+        """Why it cannot be known: nothing commits together with the rows here."""
+        return "dbt runs elsewhere (--dbt)"
 
     def cancel(self, grace_s: float = 3.0) -> None:
         """Ask dbt to stop, as Ctrl-C would; kill it after `grace_s` seconds."""
@@ -117,11 +117,14 @@ def _finished(event: dict[str, Any] | None) -> NodeResult | None:
         return None
     status = str(node.get("node_status") or data.get("status", "")).lower()
     took = data.get("execution_time")
+    relation = node.get("node_relation") or {}
     return NodeResult(
         unique_id=unique_id,
         status="ok" if status in _OK else "skipped" if status == "skipped" else "failed",
         duration_s=float(took) if isinstance(took, int | float) else 0.0,
         message=None if status in _OK else event["info"].get("msg"),
+        schema=str(relation.get("schema") or ""),
+        table=str(relation.get("alias") or unique_id.rsplit(".", 1)[-1]),
     )
 
 

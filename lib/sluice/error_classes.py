@@ -19,6 +19,18 @@ class Rule:
     pattern: re.Pattern[str]
     adapter: str | None
     why: str
+    hint: str = ""
+
+    def advice(self, message: str, **facts: str) -> str:
+        """The hint, its {names} replaced by `facts` and by what the pattern's groups of these names found."""
+        found = self.pattern.search(message)
+        text = self.hint
+        for name, value in {**facts, **(found.groupdict(default="?") if found else {})}.items():
+            text = text.replace("{" + name + "}", value)
+        return text
+
+
+UNKNOWN = Rule("permanent", re.compile(""), None, "not known to pass by itself")
 
 
 def load(own: Path | None = None) -> list[Rule]:
@@ -27,12 +39,16 @@ def load(own: Path | None = None) -> list[Rule]:
     return [rule for path in [own, built_in] if path for rule in _rules(path)]
 
 
+def rule_for(message: str, adapter: str, rules: list[Rule]) -> Rule:
+    """The first rule that matches an error message; UNKNOWN when none does."""
+    fitting = (rule for rule in rules if rule.adapter in (None, adapter) and rule.pattern.search(message))
+    return next(fitting, UNKNOWN)
+
+
 def classify(message: str, adapter: str, rules: list[Rule]) -> tuple[ErrorClass, str]:
     """The class of an error message and why; permanent when no rule matches."""
-    for rule in rules:
-        if rule.adapter in (None, adapter) and rule.pattern.search(message):
-            return rule.error_class, rule.why
-    return "permanent", "not known to pass by itself"
+    rule = rule_for(message, adapter, rules)
+    return rule.error_class, rule.why
 
 
 def _rules(path: Path) -> list[Rule]:
@@ -54,4 +70,5 @@ def _rule(entry: dict[str, str]) -> Rule:
         re.compile(entry["pattern"], re.DOTALL),
         entry.get("adapter"),
         entry.get("why", ""),
+        entry.get("hint", ""),
     )

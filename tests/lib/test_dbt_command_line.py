@@ -170,7 +170,7 @@ def test_a_dbt_that_cannot_be_started_is_named(run: Run) -> None:
 
 
 def test_what_a_lost_process_committed_cannot_be_known() -> None:
-    assert CommandLine("dbt", target=None).committed({}) is None
+    assert CommandLine("dbt", target=None).committed({}) == "dbt runs elsewhere (--dbt)"
 
 
 def test_what_dbt_prints_in_no_known_encoding_is_no_bug(dbt, run: Run, tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def test_a_marker_commits_with_the_rows(shop: Project, engine: Engine) -> None:
 
 def test_a_batch_committed_in_part_cannot_be_told(shop: Project, engine: Engine) -> None:
     outcome = shop.run(engine, "broken", "twice", marker=mark("partly"))
-    assert (outcome.status, outcome.committed) == ("failed", None)
+    assert (outcome.status, outcome.committed) == ("failed", "1 of its 2 nodes are committed")
 
 
 @pytest.mark.parametrize(("model", "committed"), [("hook_inside", False), ("hook_after", True)])
@@ -369,7 +369,7 @@ def test_a_locked_file_is_a_failed_batch_with_the_message(shop: Project, engine:
     outcome = shop.run(engine, "month")
     assert outcome.status == "failed"
     assert "Could not set lock on file" in outcome.error
-    assert engine.committed(mark("m")) is None
+    assert "Could not set lock on file" in engine.committed(mark("m"))
     holder.communicate(b"\n")
     assert shop.run(engine, "month").status == "ok"
 

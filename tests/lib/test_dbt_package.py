@@ -240,6 +240,15 @@ def test_the_hooks_bound_a_session_on_clickhouse_and_give_it_back_as_it_was(clic
     assert user.dbt(run, target="tiny") == [None]
     assert user.found()["max_memory_usage"][3:] == ["50000000"] * 3, "a lower limit of the user stays"
 
+    (user.project / "models" / "fails.sql").write_text("{{ config(materialized='table') }} select * from nowhere")
+    [error] = user.dbt(["run", "--select", "fails", "narrow"])
+    assert "nowhere" in (error or "")
+    bounded = str(8 * 1024**3)
+    # fails: before, within; narrow, in the same session: before, within, after.
+    assert user.found()["max_memory_usage"][6:] == ["0", bounded, bounded, bounded, "0"], (
+        "a failure's bounds are undone"
+    )
+
 
 def of_user(name: str, target: Credentials) -> Credentials:
     fields = {**target.fields, "user": name, "password": USERS[name].password}
@@ -302,6 +311,36 @@ def test_a_mutation_that_blocks_the_others_is_killed_and_no_other(clickhouse, cl
         == "1\n"
     )
     clickhouse.query(f"kill mutation where database = '{schema}'")
+
+
+def test_on_a_cluster_the_macros_tell_and_ask_every_replica(recorder, clickhouse, clickhouse_target, tmp_path):
+    schema = clickhouse_target.schema
+    clickhouse.query(
+        f"create table {schema}.t (text String, n UInt32, p UInt8) engine = MergeTree order by n partition by p"
+    )
+    clickhouse.query(f"insert into {schema}.t values ('no number', 1, 7)")
+    clickhouse.query(
+        f"alter table {schema}.t update text = toString(toUInt32(text)) where true settings mutations_sync = 0"
+    )
+    until(
+        clickhouse,
+        f"select count() from system.mutations where database = '{schema}' and latest_fail_reason <> ''",
+        "1",
+    )
+    user = User(tmp_path, clickhouse_target)
+    profiles = yaml.safe_load((user.project / "profiles.yml").read_text())
+    profiles["shop"]["outputs"]["clickhouse"] |= {"port": recorder.port, "cluster": "main"}
+    (user.project / "profiles.yml").write_text(yaml.safe_dump(profiles))
+    assert user.dbt(
+        operation("sluice.kill_failed_mutations", database=schema),
+        operation("sluice.optimize_partition_final", database=schema, table_name="t", partition="7"),
+    ) == [None, None]  # fmt: skip
+    [kill] = [sql for sql in recorder.statements if "kill mutation" in sql]
+    assert 'kill mutation on cluster "main" where' in kill
+    assert any('from clusterAllReplicas("main", system.mutations)' in sql for sql in recorder.statements)
+    [optimize] = [sql for sql in recorder.statements if "optimize table" in sql]
+    assert f'optimize table `{schema}`.`t` on cluster "main" partition' in optimize
+    until(clickhouse, f"select count() from system.mutations where database = '{schema}' and not is_done", "0")
 
 
 def until(clickhouse: ClickHouseServer, sql: str, expected: str) -> None:

@@ -111,3 +111,16 @@ def test_a_table_that_is_none_is_refused_with_its_name(tmp_path: Path, content: 
         error_classes.load(own)
     assert caught.value.exit_code == CONFIG
     assert str(own) in caught.value.message
+
+
+def test_a_hint_names_the_model_and_what_the_message_says() -> None:
+    rules = error_classes.load()
+    stuck = (
+        "Code: 341. DB::Exception: Exception happened during execution of mutations 'mutation_2.txt, mutation_3.txt'"
+    )
+    for reason in ("", " with part 'all_1_1_0' reason: 'Code: 241. DB::Exception: (total) memory limit exceeded'"):
+        rule = error_classes.rule_for(stuck + reason, "clickhouse", rules)
+        said = rule.advice(stuck + reason, model="balances", schema="main", table="b")
+        assert "database = 'main' AND table = 'b' AND mutation_id = 'mutation_2.txt'" in said
+        assert "batches of balances should add and not delete" in said
+    assert error_classes.rule_for("moon", "clickhouse", rules).advice("moon") == ""

@@ -76,4 +76,6 @@ def _node_result(result: Any) -> NodeResult:
         duration_s=result.execution_time,
         rows=rows if isinstance(rows, int) and rows >= 0 else None,
         message=None if result.message is None else scrubbed(str(result.message)),
+        schema=getattr(result.node, "schema", None) or "",
+        table=getattr(result.node, "alias", None) or result.node.name,
     )

@@ -102,7 +102,8 @@ class Engine:
         """Run exactly the nodes `expect` under base vars + `vars`, and say what became of it.
 
         `models` are the unique_ids of the whole plan: schemas are created and relations cached for them once.
-        `marker` ({root_run_id, batch_id, attempt}) commits together with the batch's rows, see `committed`.
+        `marker` ({root_run_id, batch_id, attempt}) names the attempt to the warehouse; a batch that adds commits it
+        together with its rows, see `committed`.
         Failing SQL, a locked file, a lost connection are a failed Outcome, not an EngineError.
         """
         ask = wire.Run(
@@ -120,17 +121,18 @@ class Engine:
         except EOFError:
             return Outcome(status="lost", error="the dbt process died")
 
-    def committed(self, marker: dict) -> bool | None:
+    def committed(self, marker: dict) -> bool | str:
         """Whether the batch of this marker has taken effect, in its attempt or a later one.
 
-        None when it cannot be known: no transactions there, a batch that was committed in part, no connection.
+        False also means that nothing is left of it: on ClickHouse, what an attempt left is removed first. A text says
+        why it cannot be known: a batch that was committed in part, parts that were merged away, no connection.
         Also answers when a stop signal is pending: that is when it is asked.
         """
         self._send(wire.Committed(msgspec.convert(marker, wire.Marker)))
         try:
-            return self._answer(bool | None, _ANSWER_S)
-        except (EOFError, TimeoutError):
-            return None
+            return self._answer(bool | str, _ANSWER_S)
+        except (EOFError, TimeoutError) as problem:
+            return f"dbt did not say: {problem or 'it took too long'}"
 
     def cancel(self, grace_s: float = 3.0) -> None:
         """Interrupt what runs; after `grace_s` seconds kill it. Returns when its process is gone."""

@@ -16,7 +16,7 @@ from dbt.graph import GraphQueue
 from dbt.task import run as dbt_run
 from dbt_common.exceptions import DbtRuntimeError
 
-from sluice.dbt_engine import batch, invocation, marker, wire
+from sluice.dbt_engine import batch, invocation, marker, statements, wire
 from sluice.dbt_engine.batch_log import BatchLog
 from sluice.dbt_engine.worker import StopSignal
 
@@ -51,7 +51,7 @@ def serve(settings: wire.Settings, channel: wire.Channel) -> None:
         return
     if outcome.error is not None:
         log.write(outcome.error)
-    if outcome.status != "ok" and tasks:
+    if outcome.status != "ok" and tasks and not ask.full_refresh:
         outcome.committed = tasks[0].committed()
     log.close()
     outcome.run_s = time.perf_counter() - began
@@ -61,9 +61,8 @@ def serve(settings: wire.Settings, channel: wire.Channel) -> None:
 
 def _interrupt() -> None:
     for adapter in list(FACTORY.adapters.values()):
-        with adapter.connection_named("stop"):
-            if adapter.cancel_open_connections():
-                return
+        if statements.interrupt(adapter, adapter.config.credentials):
+            return
     os._exit(0)
 
 
@@ -73,20 +72,21 @@ class ExactRun(dbt_run.RunTask):
     def __init__(self, *arguments: Any, ask: wire.Run, tasks: list[ExactRun]):
         super().__init__(*arguments)
         self._ask = ask
-        self._markers = marker.Markers(get_adapter(self.config), self.config, self.manifest)
+        self._markers = marker.of(get_adapter(self.config), self.config, self.manifest)
+        statements.install(self.config.credentials)
         tasks.append(self)
 
     def result_ids(self) -> list[str]:
         """The expected nodes that dbt gives a result for."""
         return [one for one in self._ask.expect if not self.manifest.nodes[one].is_ephemeral_model]
 
-    def committed(self) -> bool | None:
-        if self._ask.marker is None or not marker.possible(self.config):
+    def committed(self) -> bool | str | None:
+        if self._ask.marker is None or self._markers is None:
             return None
         try:
             return self._markers.committed(self._ask.marker)
-        except Exception:
-            return None
+        except Exception as error:
+            return invocation.message(error)
 
     def get_graph_queue(self) -> GraphQueue:
         absent = batch.missing(self._ask.expect, self.manifest)
@@ -97,9 +97,9 @@ class ExactRun(dbt_run.RunTask):
         return GraphQueue(self.graph.get_subset_graph(selected).graph, self.manifest, selected)
 
     def execute_nodes(self) -> Any:
-        hooks = {}
-        if self._ask.marker is not None and marker.possible(self.config):
-            self._markers.create()
-            hooks = self._markers.begin(self._ask.marker, self._flattened_nodes)
-        with batch.hooked(self.manifest, hooks):
-            return super().execute_nodes()
+        with statements.named(self._ask.marker, self.config.credentials):
+            hooks = {}
+            if self._ask.marker is not None and self._markers is not None and not self._ask.full_refresh:
+                hooks = self._markers.begin(self._ask.marker, self._flattened_nodes)
+            with batch.hooked(self.manifest, hooks):
+                return super().execute_nodes()

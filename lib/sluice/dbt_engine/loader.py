@@ -153,7 +153,7 @@ class Loader:
         self._retire()
         return outcome
 
-    def _committed(self, ask: wire.Committed) -> bool | None:
+    def _committed(self, ask: wire.Committed) -> bool | str:
         self._parsed()
         worker = self._session()
         return self._wait(worker, ask).committed

@@ -11,22 +11,31 @@ committed_at  null in a row whose unique_id is ''
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbt.artifacts.resources import Hook
 from dbt.contracts.graph.nodes import ModelNode
 
 from sluice.dbt_engine import wire
 
+if TYPE_CHECKING:
+    from sluice.dbt_engine.clickhouse_marker import ClickHouseMarkers
+
 TABLE = "sluice_commit"
 _TRANSACTIONAL = {"duckdb", "postgres"}
 _MATERIALIZATION_PACKAGES = {"dbt", "dbt_duckdb", "dbt_postgres"}
 
 
-def possible(config: Any) -> bool:
-    """Whether this warehouse commits a model's rows and a hook's together."""
+def of(adapter: Any, config: Any, manifest: Any) -> Markers | ClickHouseMarkers | None:
+    """What keeps the table of commits here; None where an attempt can neither commit as a whole nor be undone."""
     credentials = config.credentials
-    return credentials.type in _TRANSACTIONAL and not getattr(credentials, "disable_transactions", False)
+    if credentials.type == "clickhouse":
+        from sluice.dbt_engine.clickhouse_marker import ClickHouseMarkers
+
+        return ClickHouseMarkers(adapter, config, manifest)
+    if credentials.type in _TRANSACTIONAL and not getattr(credentials, "disable_transactions", False):
+        return Markers(adapter, config, manifest)
+    return None
 
 
 class Markers:
@@ -39,8 +48,8 @@ class Markers:
         )
         self._created = False
 
-    def create(self) -> None:
-        """Create the table unless it exists, in a transaction of its own."""
+    def _create(self) -> None:
+        """In a transaction of its own."""
         if self._created:
             return
         with self._adapter.connection_named("sluice"):
@@ -54,6 +63,7 @@ class Markers:
 
     def begin(self, marker: wire.Marker, nodes: list[ModelNode]) -> dict[str, Hook]:
         """The hooks {unique_id: hook} that write the rows; for a batch that cannot carry them, a row that says so."""
+        self._create()
         incremental = [node for node in nodes if node.config.materialized == "incremental"]
         if not all(map(self._carries, incremental)):
             with self._adapter.connection_named("sluice"):
@@ -66,8 +76,8 @@ class Markers:
             for node in incremental
         }
 
-    def committed(self, marker: wire.Marker) -> bool | None:
-        """True: every node is committed, in this attempt or a later one; False: none is; None: cannot be told."""
+    def committed(self, marker: wire.Marker) -> bool | str:
+        """True: every node is committed, in this attempt or a later one; False: none is; a text: why nobody can tell."""
         credentials = self._config.credentials
         if _is_missing_file(credentials):
             return False  # to look into a file that is not there would create it
@@ -89,7 +99,9 @@ class Markers:
         written, expected, least = rows.rows[0]
         if not written:
             return False
-        return True if least and written >= expected else None
+        if not least:
+            return "not all of its nodes commit with their marker"
+        return True if written >= expected else f"{written} of its {expected} nodes are committed"
 
     def _carries(self, node: ModelNode) -> bool:
         """Only dbt's own materializations surely run hooks before they commit; DuckDB writes one database at a time."""

@@ -26,7 +26,7 @@ from dbt.task import run as dbt_run
 from dbt_common.events.contextvars import task_contextvars
 from dbt_common.exceptions import DbtRuntimeError
 
-from sluice.dbt_engine import batch, invocation, marker, wire
+from sluice.dbt_engine import batch, invocation, marker, statements, wire
 from sluice.dbt_engine.batch_log import BatchLog
 from sluice.dbt_engine.parse_check import NeedsFresh, ParseCheck
 from sluice.dbt_engine.worker import StopSignal
@@ -99,7 +99,8 @@ class Session(dbt_run.RunTask):
     def run(self) -> Any:
         self._adapter = get_adapter(self.config)
         self._check = ParseCheck(self.config, self.manifest, self._base_vars)
-        self._markers = marker.Markers(self._adapter, self.config, self.manifest)
+        self._markers = marker.of(self._adapter, self.config, self.manifest)
+        statements.install(self.config.credentials)
         self._keeps_results = bool(self.get_hooks_by_type(RunHookType.End))
         self._stop = StopSignal(self._interrupt)
         with task_contextvars(project_root=self.config.project_root):
@@ -128,8 +129,7 @@ class Session(dbt_run.RunTask):
     def _interrupt(self) -> None:
         if not self._busy:
             os._exit(0)
-        with self._adapter.connection_named("stop"):
-            self._adapter.cancel_open_connections()
+        statements.interrupt(self._adapter, self.config.credentials)
 
     def _batch(self, ask: wire.Run) -> wire.Answer:
         began = time.perf_counter()
@@ -144,12 +144,13 @@ class Session(dbt_run.RunTask):
         verified = time.perf_counter()
         self._log.open(Path(ask.log_path))
         try:
-            outcome = self._run_nodes(ask, involved)
+            with statements.named(ask.marker, self.config.credentials):
+                outcome = self._run_nodes(ask, involved)
         except Exception as error:
             outcome = batch.not_run(ask.expect, invocation.message(error))
         if outcome.error is not None:
             self._log.write(outcome.error)
-        if outcome.status != "ok" and ask.marker is not None:
+        if outcome.status != "ok" and ask.marker is not None and not (ask.full_refresh or self._stop.arrived):
             outcome.committed = self._committed(ask.marker).committed
         outcome.verify_s = verified - began
         outcome.run_s = time.perf_counter() - verified
@@ -159,8 +160,7 @@ class Session(dbt_run.RunTask):
         nodes = [self.manifest.nodes[unique_id] for unique_id in ask.expect]
         self._prepare(ask, nodes)
         hooks = {}
-        if ask.marker is not None and marker.possible(self.config):
-            self._markers.create()
+        if ask.marker is not None and self._markers is not None and not ask.full_refresh:
             hooks = self._markers.begin(ask.marker, nodes)
         for node in involved:
             _forget_compilation(node)
@@ -209,13 +209,12 @@ class Session(dbt_run.RunTask):
         self._cache_stale = any(_DDL.search(self._check.code(node)) for node in nodes)
 
     def _committed(self, one: wire.Marker) -> wire.Answer:
-        if not marker.possible(self.config):
-            return wire.Answer()
+        if self._markers is None:
+            return wire.Answer(committed="nothing commits with its rows there")
         try:
             return wire.Answer(committed=self._markers.committed(one))
         except Exception as error:
-            self._log.write(invocation.message(error))
-            return wire.Answer()
+            return wire.Answer(committed=invocation.message(error))
 
     def _end(self) -> None:
         if self._check.reparses and self._keeps_results:

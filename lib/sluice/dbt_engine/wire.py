@@ -22,13 +22,18 @@ class ProjectInfo(msgspec.Struct):
 
 
 class NodeResult(msgspec.Struct):
-    """One node's part of a batch. `status` is ok, failed or skipped; `rows` None where the warehouse does not say."""
+    """One node's part of a batch. `status` is ok, failed or skipped; `rows` None where the warehouse does not say.
+
+    `schema` and `table` are where it is in the warehouse.
+    """
 
     unique_id: str
     status: str
     duration_s: float
     rows: int | None = None
     message: str | None = None
+    schema: str = ""
+    table: str = ""
 
 
 class Outcome(msgspec.Struct):
@@ -36,7 +41,7 @@ class Outcome(msgspec.Struct):
 
     `status`     ok, failed, or lost: the worker died, so nobody knows whether the batch took effect
     `engine`     warm (in a running session) or fresh (a complete `dbt run`); `fresh_reason` says why it had to be
-    `committed`  whether the batch's marker is in the warehouse; None when it was not asked or cannot be told
+    `committed`  whether the batch has taken effect; a text why that cannot be known, None when it was not asked
     `verify_s`   seconds spent proving that the parsed project holds under the batch's vars, `run_s` in dbt's runners
     """
 
@@ -44,7 +49,7 @@ class Outcome(msgspec.Struct):
     nodes: list[NodeResult] = []
     error: str | None = None
     engine: str = "warm"
-    committed: bool | None = None
+    committed: bool | str | None = None
     fresh_reason: str | None = None
     verify_s: float = 0.0
     run_s: float = 0.0
@@ -79,7 +84,7 @@ class List(msgspec.Struct, tag="list"):
 
 
 class Marker(msgspec.Struct):
-    """Names one attempt at a batch in the warehouse's table of commits."""
+    """Names one attempt at a batch: in the table of commits and, where statements have ids, in those."""
 
     root_run_id: str
     batch_id: str
@@ -113,7 +118,7 @@ class Answer(msgspec.Struct):
 
     outcome: Outcome | None = None
     needs_fresh: str | None = None
-    committed: bool | None = None
+    committed: bool | str = "dbt did not answer"
 
 
 Ask = Parse | List | Run | Committed | Cancel | Finish

@@ -30,11 +30,16 @@
         {#- Rows that came, were replaced by wrong ones, and come again are the same block as once: within a table's window
             of deduplication the server would drop them without a word. Newer servers ask deduplicate_insert instead of
             insert_deduplicate; older ones do not know it. -#}
-        {%- set found = run_query("select name, value from system.settings where name in ('" ~ bounds | join("', '") ~ "')") -%}
-        {%- set before = dict(found.rows | map('list')) -%}
+        {%- set asked = "name in ('" ~ bounds | join("', '") ~ "', 'log_comment')" -%}
+        {%- set before = dict(run_query('select name, value from system.settings where ' ~ asked).rows | map('list')) -%}
+        {#- A model that failed ran no post_hook: its bounds are still set, and what was before them stands in the comment. -#}
+        {%- if before.log_comment.startswith('before sluice: ') -%}
+            {%- set before = fromjson(before.log_comment.removeprefix('before sluice: ')) -%}
+        {%- endif -%}
         {%- for name in bounds | list if name not in before -%}{%- do bounds.pop(name) -%}{%- endfor -%}
         {#- SET … = DEFAULT would forget what the user's profile says, a lower limit too; the post_hook finds this. -#}
         {%- do model.update({'sluice_settings_before': before}) -%}
+        {%- do bounds.update({'log_comment': 'before sluice: ' ~ tojson(before)}) -%}
         {%- set limit = before.max_memory_usage | int -%}
         {%- do bounds.update({'max_memory_usage': [bounds.max_memory_usage, limit or bounds.max_memory_usage] | min}) -%}
     {%- endif -%}
