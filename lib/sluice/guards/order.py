@@ -60,7 +60,7 @@ def _adds_copies(case: Case, batch: Batch) -> bool:
 
 def _is_sure(case: Case, source: str) -> bool:
     """Whether it is known that the rows are there: a refill writes months again, other plans are looked up."""
-    return case.intent == "refill" or bool(case.facts and source in case.facts.months)
+    return case.intent == "refill" or bool(case.facts and any(model == source for model, _ in case.facts.months))
 
 
 def _read_tables(case: Case, uid: str) -> set[str]:
