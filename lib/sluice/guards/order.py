@@ -35,6 +35,8 @@ def reader_with_writer(case: Case) -> Iterator[Finding]:
     for uid, batches in case.models.items():
         if not appended:
             return
+        if case.node(uid).materialized in _PASSED_THROUGH:
+            continue  # it keeps nothing
         for source in sorted(_read_tables(case, uid) & appended.keys()):
             waves = {batch.wave for batch in appended[source] if _adds_copies(case, batch)}
             reader = next((batch for batch in batches if batch.wave in waves), None)

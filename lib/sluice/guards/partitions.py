@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from sluice.records import Window
@@ -16,7 +17,7 @@ FUNCTIONS: dict[str, Unit] = {
     "tostartofmonth": "month", "toyyyymm": "month", "tolastdayofmonth": "month", "months": "month",
     "tostartofquarter": "quarter", "tostartofyear": "year", "toyear": "year", "years": "year", "days": "day", "hours": "hour",
 }  # fmt: skip
-UNITS = ("hour", "day", "week", "month", "quarter", "year")
+UNITS: tuple[Unit, ...] = ("hour", "day", "week", "month", "quarter", "year")
 MONTHS: dict[Unit, int] = {"month": 1, "quarter": 3, "year": 12}
 TRUNCATE = ("date_trunc", "datetrunc", "timestamp_trunc", "datetime_trunc")
 TIME = re.compile(r"(?:^|_)(day|date|dt|ds|hour|week|month|quarter|year|time|timestamp|ts|at)$", re.IGNORECASE)
@@ -45,7 +46,12 @@ def parts(partition_by: Any) -> list[Part]:
             return [Part(field)]
         return [Part(field, unit if unit in UNITS else None, None)]  # type: ignore[arg-type]
     texts = partition_by if isinstance(partition_by, list | tuple) else [partition_by]
-    return [_part(element) for text in texts if text for element in _elements(str(text))]
+    return [part for text in texts if text for part in _parts(str(text))]
+
+
+@lru_cache(maxsize=4096)
+def _parts(text: str) -> tuple[Part, ...]:
+    return tuple(_part(element) for element in _elements(text))
 
 
 def columns(expression: Any) -> set[str]:
@@ -118,8 +124,10 @@ def _part(text: str) -> Part:
         function = call[1].lower()
         if function in FUNCTIONS:
             return Part(text, FUNCTIONS[function])
-        word = next((unit for unit in UNITS if re.search(rf"\b{unit}\b", call[2], re.IGNORECASE)), None)
-        if function in TRUNCATE and word:
-            return Part(text, word)  # type: ignore[arg-type]
+        if function in TRUNCATE:
+            # 'month', day in most dialects; day, month in BigQuery's.
+            words = _elements(call[2])
+            word = next((word for word in words if word[0] in "'\""), words[-1]).strip("'\"").lower()
+            return Part(text, next((unit for unit in UNITS if unit == word), None))
     buckets = _BUCKETS.search(text)
     return Part(text, buckets=int(buckets[1]) if buckets else None)

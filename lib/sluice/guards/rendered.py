@@ -40,9 +40,9 @@ def parse_time_vars(case: Case) -> Iterator[Finding]:
         for name in sorted(batch.vars):
             where = case.yaml_vars.get(name) or case.yaml_vars.get(EVERY)
             is_base = name in case.base_vars and case.base_vars[name] == batch.vars[name]
-            if where is None or is_base or name in told:
+            if where is None or is_base or where in told:
                 continue
-            told.add(name)
+            told.add(where)
             is_config = where.endswith((".yml", ".yaml"))
             yield case.finding(
                 "G11", batch,
