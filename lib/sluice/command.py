@@ -34,6 +34,9 @@ Select = Annotated[
 Exclude = Annotated[list[str] | None, typer.Option(help="dbt node selection to leave out.", show_default=False)]
 Delay = Annotated[float, typer.Option(min=0, help="Seconds between batches, passed on with the plan.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the plan that was left unfinished.")]
+Allow = Annotated[
+    list[str] | None, typer.Option(help="Go on although this guard (G03) refuses; repeat for more.", show_default=False)
+]
 AcceptDrift = Annotated[bool, typer.Option("--accept-drift", help="Resume although code or config changed since.")]
 DAY: dict[str, Any] = {"formats": ["%Y-%m-%d"], "metavar": "DATE", "show_default": False}
 To = Annotated[datetime | None, typer.Option(help="The last day to cover [today, UTC].", **DAY)]

@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -84,13 +85,22 @@ class Stage(BaseModel):
 
 
 class FullRefresh(BaseModel):
-    """The block itself. Its `start_date` and `batch_months` are the defaults of the stages."""
+    """The block itself. Its `start_date` and `batch_months` are the defaults of the stages.
+
+    For the guards, where they cannot guess it: `partition_of` is the column that the stages divide, `date_column` the
+    one that windows go by, in the model's table, `source` the name of the ref or source that it is made from, and
+    `stages_feed` whether a month of one stage is computed from the other stages' months before it.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     start_date: Day | None = None
     batch_months: Months = 1
     stages: Annotated[list[Stage], Field(min_length=1)] | None = None
+    partition_of: StrictStr | None = None
+    date_column: StrictStr | None = None
+    source: StrictStr | None = None
+    stages_feed: StrictBool | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "FullRefresh":
@@ -120,11 +130,20 @@ def resolve(block: Any, *, file: str, model: str) -> list[ResolvedStage]:
 
     Raises SluiceError (2) that lists every problem with file, model and key.
     """
+    return resolved(parse(block, file=file, model=model))
+
+
+def parse(block: Any, *, file: str, model: str) -> FullRefresh:
+    """A `meta.full_refresh` block as it was written. Raises SluiceError (2) that lists every problem with file, model and key."""
     try:
-        parsed = FullRefresh.model_validate(block)
+        return FullRefresh.model_validate(block)
     except ValidationError as invalid:
         problems = [_problem(error) for error in invalid.errors()]
         raise _refusal(file, model, problems) from None
+
+
+def resolved(parsed: FullRefresh) -> list[ResolvedStage]:
+    """The stages of a block with what they lack taken from it."""
     return [
         ResolvedStage(
             name=stage.name,

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -11,7 +11,9 @@ import msgspec
 from sluice import planning, resuming
 from sluice.command import Context
 from sluice.errors import refused, suggestion
-from sluice.full_refresh import ResolvedStage, resolve
+from sluice.full_refresh import FullRefresh, ResolvedStage, parse, resolved
+from sluice.guards import check as guards
+from sluice.guards.order import feed_each_other
 from sluice.manifest import Manifest, Node, meta_of
 from sluice.project import Project
 from sluice.records import Batch, Mode, Plan, PlannedModel, Record, Vars
@@ -29,6 +31,7 @@ class Request:
     stages: list[str]
     incremental_only: bool
     vars: str  # JSON: a record's values are scalars and lists
+    allow: list[str] = field(default_factory=list)
 
 
 def plan_batches(
@@ -58,9 +61,13 @@ def plan_batches(
             if before is None:
                 return
             given, request, to = request, _asked(before.plan), before.plan.to
+            request = replace(request, allow=[*request.allow, *given.allow])
             if request.vars != given.vars:
                 project = stack.enter_context(Project(ctx.config, _vars(request)))
         plan, batches = _plan(ctx, project, request, to or ctx.now.date())
+        guards.check(
+            project, plan, batches, today=ctx.now.date(), base_vars=_vars(request), allow=request.allow, look=not resume
+        )
     plan.delay_s, plan.dry_run = delay_s, ctx.dry_run
     if before is not None and state is not None:
         batches = resuming.rest(state, before, plan, batches, accept_drift=accept_drift)
@@ -79,7 +86,7 @@ def _plan(ctx: Context, project: Project, request: Request, to: date) -> tuple[P
         staged = _only(staged, request.stages)
         nodes = [node for node in nodes if node.unique_id in staged]
     for node in nodes:
-        _refuse_what_would_destroy(node, staged.get(node.unique_id), request)
+        _refuse_kept(node, request)
 
     chosen = {node.unique_id for node in nodes}
     batches: list[Batch] = []
@@ -121,11 +128,15 @@ def _batches(node: Node, stages: list[ResolvedStage] | None, request: Request, t
     if stages is None:
         yield Batch(**common, vars=_vars(request), full_refresh=begins_anew)
         return
-    for stage in stages:
-        for window in monthly_windows(stage.start_date, to, stage.batch_months):
-            variables = _merged(node, stage, _vars(request)) | month_vars(window)
-            yield Batch(**common, stage=stage.name, window=window, vars=variables, full_refresh=begins_anew)
-            begins_anew = False
+    cells = [
+        (stage, window) for stage in stages for window in monthly_windows(stage.start_date, to, stage.batch_months)
+    ]
+    if feed_each_other(node, _block(node)):
+        cells.sort(key=lambda cell: cell[1].start)  # months before stages; the sort keeps the stages' order
+    for stage, window in cells:
+        variables = _merged(node, stage, _vars(request)) | month_vars(window)
+        yield Batch(**common, stage=stage.name, window=window, vars=variables, full_refresh=begins_anew)
+        begins_anew = False
 
 
 def _appends(request: Request) -> bool:
@@ -148,7 +159,11 @@ def _planned(manifest: Manifest, node: Node, stages: list[ResolvedStage] | None,
 
 
 def _stages(node: Node) -> list[ResolvedStage]:
-    return resolve(meta_of(node)["full_refresh"], file=_file(node), model=node.name)
+    return resolved(_block(node))
+
+
+def _block(node: Node) -> FullRefresh:
+    return parse(meta_of(node)["full_refresh"], file=_file(node), model=node.name)
 
 
 def _file(node: Node) -> str:
@@ -172,14 +187,7 @@ def _only(staged: dict[str, list[ResolvedStage]], wanted: list[str]) -> dict[str
     return {uid: stages for uid, stages in kept.items() if stages}
 
 
-def _refuse_what_would_destroy(node: Node, stages: list[ResolvedStage] | None, request: Request) -> None:
-    if stages is not None and node.materialized in ("table", "view", "materialized_view"):
-        raise refused(
-            f"G01 table-batched: {_file(node)}: model {node.name} is a {node.materialized}: each of its batches would "
-            "replace the ones before, and only the last window would be left",
-            code="guard_g01",
-            hint="make it incremental, or take meta.full_refresh away",
-        )
+def _refuse_kept(node: Node, request: Request) -> None:
     if node.config.get("full_refresh") is False and not _appends(request):
         raise refused(
             f"{_file(node)}: model {node.name} has full_refresh: false, so dbt would append the rebuild to what is there",
@@ -212,4 +220,5 @@ def _asked(plan: Plan) -> Request:
 
 def _is_meant(request: Request, asked: Mapping[str, Any]) -> bool:
     """`--resume` alone means any plan; with a selection the one that was asked for in the same words."""
-    return request == Request([], [], None, [], False, request.vars) or {**vars(request)} == asked
+    anything = Request([], [], None, [], False, request.vars, request.allow)
+    return request == anything or {**vars(request), "allow": []} == {**asked, "allow": []}

@@ -6,12 +6,15 @@ import msgspec
 
 from sluice import planning
 from sluice.command import Context
+from sluice.guards import check as guards
 from sluice.project import Project
 from sluice.records import Batch, PlannedModel, Record
 from sluice.state import State
 
 
-def plan_daily(ctx: Context, *, select: list[str], exclude: list[str], vars: str) -> Generator[Record, None, None]:
+def plan_daily(
+    ctx: Context, *, select: list[str], exclude: list[str], vars: str, allow: list[str]
+) -> Generator[Record, None, None]:
     """Yield the plan and a batch for each model.
 
     Raises SluiceError: 2 for a bad selection and for models that a full refresh left half done; 78 when dbt cannot
@@ -41,9 +44,10 @@ def plan_daily(ctx: Context, *, select: list[str], exclude: list[str], vars: str
         target=info.target,
         adapter=info.adapter,
         to=ctx.now.date(),
-        request={"select": list(select), "exclude": list(exclude), "vars": vars},
+        request={"select": list(select), "exclude": list(exclude), "vars": vars, "allow": list(allow)},
         dry_run=ctx.dry_run,
     )
+    guards.check(project, plan, batches, today=ctx.now.date(), base_vars=variables, allow=allow)
     state = State.open_existing(ctx.config.state_url, origin=ctx.config.explain("SLUICE_STATE"))
     if state is not None:
         state.refuse_overlap(plan)

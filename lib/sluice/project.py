@@ -1,15 +1,28 @@
 """The dbt project at hand: a manifest that is never stale, and selections; dbt itself is started only when needed."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from sluice import error_classes, profiles, selectors
 from sluice import manifest as manifests
-from sluice import selectors
 from sluice.config import Config, require_project
 from sluice.dbt_engine.client import Engine, EngineError, ProjectInfo
 from sluice.errors import SluiceError, misconfigured, refused
 from sluice.records import Vars
+from sluice.warehouse import Warehouse, connect
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is a model's config under a batch's `vars`? Batches alike in those that `matter` share one answer."""
+
+    model: str
+    matter: Vars
+    vars: Vars
 
 
 class Project:
@@ -58,6 +71,36 @@ class Project:
             )
         return models
 
+    def moved_configs(self, asked: list[Question]) -> list[dict[str, Any] | None]:
+        """What of each model's config is different under a batch's vars; None where only a run can tell.
+
+        dbt is asked once for each, and its answers are kept for as long as the manifest is.
+        """
+        kept = self._config.cache_dir / "configs.json"
+        try:
+            known = msgspec.json.decode(kept.read_bytes(), type=_Configs)
+        except (OSError, msgspec.DecodeError):
+            known = _Configs("")
+        if known.fingerprint != self._fingerprint:
+            known = _Configs(self._fingerprint)
+        keys = [msgspec.json.encode([one.model, one.matter], order="deterministic").decode() for one in asked]
+        missing = {key: one for key, one in zip(keys, asked, strict=True) if key not in known.moved}
+        if missing:
+            try:
+                answers = self._dbt().moved_configs([(one.model, one.vars) for one in missing.values()])
+            except EngineError as problem:
+                raise _as_sluice_error(problem, self._config) from None
+            known.moved.update(zip(missing, answers, strict=True))
+            _write(kept, msgspec.json.encode(known))
+        return [known.moved[key] for key in keys]
+
+    def connect(self, tag: str) -> Warehouse:
+        """A connection that only reads. Raises SluiceError where there is none at once: a planner waits for nobody."""
+        return connect(
+            profiles.load(self._config, self._base_vars), tag=tag, read_only=True,
+            rules=error_classes.load(self._config.error_classes),
+        )  # fmt: skip
+
     def _ask_dbt(self, select: list[str], exclude: list[str], selector: str | None) -> set[str]:
         try:
             return set(self._dbt().ls(select, exclude, selector))
@@ -73,6 +116,7 @@ class Project:
     def _parsed(self) -> ProjectInfo:
         config, cache = self._config, self._config.cache_dir
         fingerprint = manifests.fingerprint(config.project_dir, config.profiles_dir, config.target, self._base_vars)
+        self._fingerprint = fingerprint
         kept = cache / "project.json"
         if manifests.cached_manifest(cache, fingerprint) and kept.exists():
             return msgspec.json.decode(kept.read_bytes(), type=ProjectInfo)
@@ -81,6 +125,19 @@ class Project:
         kept.write_bytes(msgspec.json.encode(info))
         manifests.save_fingerprint(cache, fingerprint)
         return info
+
+
+class _Configs(msgspec.Struct):
+    """Answers of dbt for one state of the project's files."""
+
+    fingerprint: str
+    moved: dict[str, dict[str, Any] | None] = {}
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def _is_run(node: manifests.Node) -> bool:

@@ -6,12 +6,12 @@ version, which every later merge keeps. Here a batch comes in a later wave than 
 the table itself in an earlier month included, and between two waves lies the OPTIMIZE. One pass is then enough.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
 
+from sluice.cumulative import reads_itself
 from sluice.errors import refused
 from sluice.manifest import Manifest, Node, meta_of
 from sluice.records import Window
@@ -21,9 +21,6 @@ Phase = Literal["rewrite", "consumers", "rebuild"]
 Passes = Literal["one", "two"]
 # Tells a model of ClickHouse to exchange the partitions of its window: an append takes no key away that its source has lost.
 REPLACE_VAR = "replace_partitions"
-_COMMENT = re.compile(r"\{#.*?#\}|--[^\n]*|/\*.*?\*/", re.DOTALL)
-_BLOCK = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
-_THIS = re.compile(r"\bthis\b")
 
 
 @dataclass(frozen=True)
@@ -134,14 +131,6 @@ def downstream(
         else:
             steps.append(Step(node, at, "rebuild", full_refresh=node.materialized == "incremental"))
     return sorted(steps, key=lambda step: step.wave)
-
-
-def reads_itself(node: Node) -> bool:
-    """Whether a month of the model is computed from the months before: its meta says so, or its SQL reads `this`."""
-    said = meta_of(node).get("cumulative")
-    if isinstance(said, bool):
-        return said
-    return any(_THIS.search(block) for block in _BLOCK.findall(_COMMENT.sub("", node.raw_code)))
 
 
 def _refuse_between(manifest: Manifest, cohort: list[str]) -> None:

@@ -12,7 +12,7 @@ from builders import FakeContext, a_result
 from sluice import manifest, plan_batches, plan_daily
 from sluice.config import Config
 from sluice.dbt_engine.wire import ProjectInfo
-from sluice.errors import BUSY, REFUSED, SluiceError
+from sluice.errors import BUSY, REFUSED, SluiceError, unavailable
 from sluice.locks import RunLock
 from sluice.plan_batches import Request
 from sluice.records import Batch, Plan
@@ -83,6 +83,9 @@ class Shop:
 
         def __exit__(self, *_: object) -> None: ...
 
+        def connect(self, tag: str) -> None:
+            raise unavailable("there is no file", code="warehouse_missing")
+
         def select(self, select: list[str], exclude: list[str], selector: str | None) -> list[str]:
             names = select or [node.name for node in self.manifest.nodes.values()]
             return self.manifest.order(f"model.shop.{name}" for name in names if name not in exclude)
@@ -127,7 +130,7 @@ class Shop:
 
     def daily(self, select: tuple[str, ...] = (), **options: Any) -> tuple[Plan, list[Batch]]:
         plan, *batches = plan_daily.plan_daily(
-            FakeContext(self.config, **options), select=list(select), exclude=[], vars='{"a": 1}'
+            FakeContext(self.config, **options), select=list(select), exclude=[], vars='{"a": 1}', allow=[]
         )
         return plan, batches
 
@@ -256,7 +259,8 @@ def test_a_table_is_not_batched(shop: Shop, materialized: str) -> None:
     for options in ({}, {"incremental_only": True}, {"stages": ("usdc",)}):
         said = refusal(REFUSED, lambda options=options: shop.plan(**options))
         assert said.code == "guard_g01"
-        assert f"models/_balances.yml: model balances is a {materialized}" in said.message
+        assert "models/_balances.yml: model balances" in said.message
+        assert f"it is a {materialized}: each of its batches would replace the ones before" in said.message
     assert len(shop.plan(exclude=("balances",))[1]) == 3
 
 
@@ -284,7 +288,10 @@ def test_a_model_that_starts_in_the_future_has_nothing_to_do(shop: Shop, heard: 
 
 
 def test_the_first_batch_of_a_model_replaces_even_when_its_first_stage_is_empty(shop: Shop) -> None:
-    stages = [{"name": "late", "start_date": "2030-01-01"}, {"name": "early", "start_date": "2024-03-01"}]
+    stages = [
+        {"name": "late", "start_date": "2030-01-01", "vars": {"symbol": "USDC"}},
+        {"name": "early", "start_date": "2024-03-01", "vars": {"symbol_exclude": "USDC"}},
+    ]
     shop.models["balances"]["meta"] = {"full_refresh": {"stages": stages}}
     assert told(shop.plan(("balances",))[1]) == ["balances/early 2024-03..2024-04 R"]
 

@@ -111,7 +111,12 @@ def test_a_table_between_members_of_the_cohort_is_refused(tmp_path):
     ("sql", "meta", "cumulative"),
     [
         ("select * from {{ this }} where day < x", {}, True),
-        ("{% if is_incremental() %} select max(day) from {{this}} {% endif %}", {}, True),
+        ("{% if is_incremental() %} where day > (select max(day) from {{this}}) {% endif %}", {}, False),
+        ("where day > (select coalesce(max(t.block_day), date '1970-01-01') from {{ this }} as t)", {}, False),
+        ("{% set last = run_query('select max(loaded_at) from ' ~ this) %}", {}, False),
+        ("where day > (select max(day) from {{ this }}) union all select * from {{ this }}", {}, True),
+        ("where n > (select max(balance) from {{ this }})", {}, True),
+        ("select max(day), (select 1) from (select * from {{ this }})", {}, True),
         ("select 1 -- from {{ this }}", {}, False),
         ("select 1 {# {{ this }} #}", {}, False),
         ("select this from y", {}, False),

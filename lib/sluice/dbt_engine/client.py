@@ -88,6 +88,10 @@ class Engine:
         """The unique_ids that `dbt ls` would list, sorted; [] when nothing matches."""
         return self._ask(wire.List(list(select), list(exclude), selector, list(resource_types)), list[str])
 
+    def moved_configs(self, asked: list[tuple[str, dict]]) -> list[dict[str, Any] | None]:
+        """For each model and vars, what of its config is different under base vars + these; None where only a run can tell."""
+        return self._ask(wire.MovedConfigs(asked), list[dict[str, Any] | None])
+
     def run(
         self,
         *,

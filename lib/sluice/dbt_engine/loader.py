@@ -67,6 +67,8 @@ class Loader:
                 return self._parse(ask)
             case wire.List():
                 return self._list(ask)
+            case wire.MovedConfigs():
+                return self._moved_configs(ask)
             case wire.Run():
                 return self._run(ask)
             case wire.Committed():
@@ -100,11 +102,21 @@ class Loader:
         from sluice.dbt_engine import listing
 
         manifest = self._parsed()
-        worker = self._fork(lambda channel: listing.serve(self._settings, manifest, ask, channel))
+        return self._aside(lambda channel: listing.serve(self._settings, manifest, ask, channel))
+
+    def _moved_configs(self, ask: wire.MovedConfigs) -> Any:
+        from sluice.dbt_engine import configs
+
+        manifest = self._parsed()
+        return self._aside(lambda channel: configs.serve(self._config, manifest, self._settings, ask, channel))
+
+    def _aside(self, serve: Any) -> Any:
+        """The one answer of a process forked for it: what dbt leaves behind in it goes with it."""
+        worker = self._fork(serve)
         try:
             reply = msgspec.json.decode(worker.channel.receive(), type=wire.Reply)
         except EOFError:
-            raise Failed("internal", "the process that lists died") from None
+            raise Failed("internal", "the dbt process died") from None
         finally:
             worker.reap()
         if reply.failure is not None:

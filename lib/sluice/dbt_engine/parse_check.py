@@ -82,6 +82,23 @@ class ParseCheck:
             self._parse_again(moved, vars)
         raise NeedsFresh("its parents keep moving with its vars")
 
+    def moved_config(self, unique_id: str, vars: dict[str, Any]) -> dict[str, Any] | None:
+        """What of a model's config is different under base vars + `vars`; None where its render cannot show it."""
+        node = self._manifest.nodes.get(unique_id)
+        if not isinstance(node, ModelNode):
+            return None
+        try:
+            self._check_renderable(node)
+            self._fingerprint_held(node)
+            before = self._render(node).config.to_dict()
+            self.set_vars({**self._base_vars, **vars})
+            after = self._render(node).config.to_dict()
+        except (NeedsFresh, DbtBaseException):
+            return None
+        finally:
+            self.set_vars(self._base_vars)
+        return {key: value for key, value in after.items() if before.get(key) != value}
+
     def set_vars(self, vars: dict[str, Any]) -> None:
         # In place: configs, contexts and flags all hold this one dict.
         self._config.cli_vars.clear()

@@ -36,10 +36,11 @@ def parse(settings: wire.Settings, *, write_manifest: bool) -> Parsed:
             _write(manifest, manifest_path, cache / "target" / "partial_parse.msgpack")
     config = get_adapter_by_type(manifest.metadata.adapter_type).config
     profiles = Path(get_flags().PROFILES_DIR, "profiles.yml")
+    readers = VarReaders(config, manifest, profiles)
     return Parsed(
         manifest=manifest,
         config=config,
-        readers=VarReaders(config, manifest, profiles),
+        readers=readers,
         info=wire.ProjectInfo(
             project_name=str(config.project_name),
             target=config.target_name,
@@ -48,6 +49,7 @@ def parse(settings: wire.Settings, *, write_manifest: bool) -> Parsed:
             schema=config.credentials.schema,
             dbt_version=__version__,
             manifest_path=str(manifest_path),
+            yaml_vars=readers.where,
         ),
     )
 

@@ -53,6 +53,11 @@ class VarReaders:
                 for code in (node.raw_code, *macro_code.reached(node).values()):
                     self._add(_JINJA.findall(code), f"{node.package_name}: {node.name}")
 
+    @property
+    def where(self) -> dict[str, str]:
+        """The file or hook that reads each var."""
+        return dict(self._where)
+
     def reader(self, names: Iterable[str]) -> str | None:
         """Where one of these vars is read, or None."""
         if not names:

@@ -10,7 +10,10 @@ import msgspec
 
 
 class ProjectInfo(msgspec.Struct):
-    """What a parse found. `database` is None where the warehouse has no such level."""
+    """What a parse found. `database` is None where the warehouse has no such level.
+
+    `yaml_vars` says of each var where dbt reads it while it loads; "*" stands for one whose name is not written out.
+    """
 
     project_name: str
     target: str
@@ -19,6 +22,7 @@ class ProjectInfo(msgspec.Struct):
     schema: str
     dbt_version: str
     manifest_path: str
+    yaml_vars: dict[str, str] = {}
 
 
 class NodeResult(msgspec.Struct):
@@ -83,6 +87,12 @@ class List(msgspec.Struct, tag="list"):
     resource_types: list[str]
 
 
+class MovedConfigs(msgspec.Struct, tag="moved_configs"):
+    """What of each model's config is different under these vars; the answer is a list like `asked`."""
+
+    asked: list[tuple[str, dict[str, Any]]]
+
+
 class Marker(msgspec.Struct):
     """Names one attempt at a batch: in the table of commits and, where statements have ids, in those."""
 
@@ -121,7 +131,7 @@ class Answer(msgspec.Struct):
     committed: bool | str = "dbt did not answer"
 
 
-Ask = Parse | List | Run | Committed | Cancel | Finish
+Ask = Parse | List | MovedConfigs | Run | Committed | Cancel | Finish
 
 
 class Request(msgspec.Struct):

@@ -1,0 +1,70 @@
+"""G03 append-populated and G08 late-start: what the warehouse's own rows say against a plan."""
+
+from collections.abc import Iterator
+
+from sluice.guards.case import Case, Finding
+from sluice.guards.writing import writing
+from sluice.records import Batch
+from sluice.windows import month_start
+
+
+def append_populated(case: Case) -> Iterator[Finding]:
+    """Rows that are appended to months which hold them already, where nothing will merge them away."""
+    for uid, batches in case.windowed.items():
+        if case.is_replaced(uid):
+            continue
+        doubled = [batch for batch in batches if writing(case, batch) == "appends" and not _merged(case, batch)]
+        rows = [(batch, case.facts.rows(batch) if case.facts else None) for batch in doubled]
+        held = [(batch, count) for batch, count in rows if count]
+        unknown = [batch for batch, count in rows if count is None]
+        if held:
+            batch, count = held[0]
+            more = f" (and {len(held) - 1} more batches)" if len(held) > 1 else ""
+            yield case.finding(
+                "G03", batch,
+                f"it would append to a month that holds {count} rows of it already, and nothing merges them away: they would be "
+                f"there twice{more}",
+                "plan without --incremental-only and --stage, remove the rows, or --into-populated allow",
+            )  # fmt: skip
+        elif unknown and case.intent == "refill":
+            yield case.finding(
+                "G03", unknown[0],
+                "a refill writes its months again, and nothing merges the rows of the first time away: they would be there twice",
+                "declare unique_key, or use incremental_strategy delete+insert",
+            )  # fmt: skip
+        elif unknown:
+            yield case.finding(
+                "G03", unknown[0],
+                "it appends, nothing merges rows away, and whether its months hold rows could not be looked up",
+                "look at the table, or plan where the warehouse can be reached",
+                "warn",
+            )  # fmt: skip
+
+
+def _merged(case: Case, batch: Batch) -> bool:
+    """Whether a second copy of a row goes away: by the engine's merges, or by optimize-partitions in a refill's pipe."""
+    config = case.config(batch)
+    engine = str(config.get("engine") or "") if case.adapter == "clickhouse" else ""
+    if "Replacing" in engine:
+        return True
+    is_computing = any(word in engine for word in ("Summing", "Aggregating", "Collapsing", "Graphite"))
+    return case.intent == "refill" and bool(config.get("unique_key")) and not is_computing
+
+
+def late_start(case: Case) -> Iterator[Finding]:
+    """A stage that begins after the first row of its source."""
+    if case.facts is None:
+        return
+    for uid, batches in case.windowed.items():
+        starts: dict[str, Batch] = {}
+        for batch in batches:
+            starts.setdefault(batch.stage, batch)
+        for stage, batch in starts.items():
+            first, source = case.facts.first_days.get((uid, stage), (None, ""))
+            if first is not None and batch.window is not None and month_start(first) < batch.window.start:
+                yield case.finding(
+                    "G08", batch,
+                    f"it starts with {batch.window.start:%Y-%m}, and {source} has rows of it from {first} on: those before would "
+                    "be left out",
+                    f"start_date: '{first}'",
+                )  # fmt: skip
