@@ -39,13 +39,19 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class PlannedModel(msgspec.Struct, kw_only=True):
-    """One model of a plan. `checksum` covers its code, the macros it calls and its configuration."""
+    """One model of a plan. `checksum` covers its code, the macros it calls and its configuration.
+
+    Where it is kept, `database_name` and `schema_name`, and how, `materialization`, go into the log of models.
+    """
 
     unique_id: str
     mode: Mode
     batches: int
     stages: list[str]
     checksum: str
+    database_name: str | None = None
+    schema_name: str | None = None
+    materialization: str | None = None
 
 
 class PlannedGap(msgspec.Struct, kw_only=True):
@@ -63,7 +69,10 @@ class Plan(Record, kw_only=True, tag="plan"):
 
     `to` is the last day that the plan covers, `request` what was asked for (enough to plan the same again), `total` the
     batches of the whole plan and `pending` those that follow here. A plan that is resumed names the run that first
-    began it (`root_run_id`) and, when its meaning has moved since, what it was then (`drift_from`).
+    began it (`root_run_id`) and, when its meaning has moved since, what it was then (`drift_from`). A plan that retries a
+    failed run names the run in which it first failed (`retry_of`), the models of that run (`models_total`), and the
+    measured seconds of those that need not run again (`saved_s`). `decision` says in words why the plan is what it is.
+    With `continue_on_error` the runner goes on after a failure.
     """
 
     plan_id: str
@@ -82,6 +91,11 @@ class Plan(Record, kw_only=True, tag="plan"):
     delay_s: float = 0.0
     dry_run: bool = False
     gap: PlannedGap | None = None
+    retry_of: str | None = None
+    decision: str | None = None
+    models_total: int | None = None
+    saved_s: float | None = None
+    continue_on_error: bool = False
 
 
 class Batch(Record, kw_only=True, tag="batch"):

@@ -13,7 +13,6 @@ from sluice import manifest, plan_batches, plan_daily
 from sluice.config import Config
 from sluice.dbt_engine.wire import ProjectInfo
 from sluice.errors import BUSY, REFUSED, SluiceError
-from sluice.locks import RunLock
 from sluice.plan_batches import Request
 from sluice.records import Batch, Plan
 from sluice.state import State
@@ -322,7 +321,7 @@ def test_a_second_start_says_that_the_plan_is_unfinished(shop: Shop) -> None:
 
 def test_while_it_is_at_work_everybody_else_is_told_so(shop: Shop) -> None:
     state = shop.carry_out(*shop.plan(), "ok")
-    lock = RunLock(state.locks, "run-1")
+    lock = state.store.lock("run-1")
     lock.acquire()
     for act in (shop.plan, shop.resume, lambda: shop.daily(("supply",))):
         assert "run-1 is at work" in refusal(BUSY, act).message

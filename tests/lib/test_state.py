@@ -20,9 +20,9 @@ import pytest
 from builders import ORDERS, TOTALS, a_plan, a_result, months_of
 
 from sluice.errors import BUSY, CONFIG, REFUSED, UNAVAILABLE, SluiceError
-from sluice.locks import RunLock
 from sluice.records import Batch, Node, Plan
-from sluice.state import SCHEMA_VERSION, Attempted, State
+from sluice.state import Attempted, State
+from sluice.state.store import SCHEMA_VERSION
 
 fork = multiprocessing.get_context("fork")
 
@@ -137,7 +137,7 @@ def test_a_discarded_plan_is_neither_unfinished_nor_forgotten(state: State) -> N
     assert state.unfinished() == []
     assert [(run.run_id, run.is_discarded) for run in state.runs()] == [("run-1", True)]
     assert list(state.done(root)) == [batches[0].batch_id]
-    lock = RunLock(state.locks, "run-2")
+    lock = state.store.lock("run-2")
     again = a_plan(run_id="run-2", root_run_id="run-1")[0]
     assert "was discarded" in refusal(REFUSED, lambda: state.claim(again, lock)).message
     lock.release()
@@ -145,7 +145,7 @@ def test_a_discarded_plan_is_neither_unfinished_nor_forgotten(state: State) -> N
 
 def test_a_run_at_work_is_not_discarded(state: State) -> None:
     plan = a_plan()[0]
-    lock = RunLock(state.locks, plan.run_id)
+    lock = state.store.lock(plan.run_id)
     state.claim(plan, lock)
     begun(state, plan)
     assert state.is_alive(state.run("run-1"))
@@ -185,7 +185,7 @@ def test_what_is_done_comes_back_as_it_was(state: State) -> None:
     state.record(root, batches[0], result, "shop")
     assert state.done(root) == {batches[0].batch_id: result}
     assert state.done("another root") == {}
-    nodes = state._db.execute("SELECT project_name, model_name, unique_id, status, rows_affected FROM model_event")
+    nodes = state.store.db.execute("SELECT project_name, model_name, unique_id, status, rows_affected FROM model_event")
     assert nodes.fetchall() == [("shop", "orders", ORDERS, "SUCCESS", 7)]
 
 
@@ -262,7 +262,7 @@ def test_a_beginning_that_several_batches_share_resolves_none(state: State) -> N
 
 def test_the_owner_of_a_lock_claims_its_models_and_gives_them_back(state: State) -> None:
     first, second = a_plan()[0], a_plan(run_id="run-2")[0]
-    with_first, with_second = RunLock(state.locks, "run-1"), RunLock(state.locks, "run-2")
+    with_first, with_second = state.store.lock("run-1"), state.store.lock("run-2")
     assert state.claim(first, with_first) == "run-1"
     busy = refusal(BUSY, lambda: state.claim(second, with_second))
     for said in ("orders", f"pid {os.getpid()}", "run-1", os.uname().nodename):
@@ -276,7 +276,7 @@ def test_the_owner_of_a_lock_claims_its_models_and_gives_them_back(state: State)
 
 def test_a_run_is_at_work_only_once(state: State) -> None:
     plan = a_plan()[0]
-    first, again = RunLock(state.locks, plan.run_id), RunLock(state.locks, plan.run_id)
+    first, again = state.store.lock(plan.run_id), state.store.lock(plan.run_id)
     state.claim(plan, first)
     assert "run-1 is at work in another process" in refusal(BUSY, lambda: state.claim(plan, again)).message
     first.release()
@@ -284,7 +284,7 @@ def test_a_run_is_at_work_only_once(state: State) -> None:
 
 @pytest.mark.parametrize("other", [{"models": [TOTALS]}, {"target": "prod"}, {"project": "mart"}])
 def test_different_models_targets_and_projects_do_not_wait_for_each_other(state: State, other: dict) -> None:
-    locks = [RunLock(state.locks, "run-1"), RunLock(state.locks, "run-2")]
+    locks = [state.store.lock("run-1"), state.store.lock("run-2")]
     first, second = a_plan()[0], a_plan(run_id="run-2", **other)[0]
     state.claim(first, locks[0])
     begun(state, first)
@@ -307,7 +307,7 @@ def test_an_unfinished_plan_keeps_its_models(state: State) -> None:
     state.refuse_overlap(a_plan(months_of("model.shop.c"), run_id="run-2")[0])
     state.refuse_overlap(a_plan(run_id="run-2", target="prod")[0])
     state.refuse_overlap(same, "run-1")  # its own continuation
-    lock = RunLock(state.locks, "run-1")
+    lock = state.store.lock("run-1")
     lock.acquire()
     assert "run-1 is at work on orders, totals" in refusal(BUSY, lambda: state.refuse_overlap(same)).message
     lock.release()
@@ -323,10 +323,10 @@ def test_many_models_are_not_all_named(state: State, count: int, named: str) -> 
 
 def test_a_refused_claim_leaves_nothing(state: State) -> None:
     begun(state, a_plan()[0])
-    lock = RunLock(state.locks, "run-2")
+    lock = state.store.lock("run-2")
     refusal(REFUSED, lambda: state.claim(a_plan(run_id="run-2", models=[ORDERS, TOTALS])[0], lock))
     lock.release()
-    alone = RunLock(state.locks, "run-3")
+    alone = state.store.lock("run-3")
     state.claim(a_plan(months_of(TOTALS), run_id="run-3")[0], alone)
     alone.release()
 
@@ -337,7 +337,7 @@ def test_of_thirty_processes_exactly_one_gets_the_models(url: str, state: State)
     def compete(number: int) -> None:
         mine = State.open(url)
         plan = a_plan(run_id=f"run-{number}")[0]
-        lock = RunLock(mine.locks, plan.run_id)
+        lock = mine.store.lock(plan.run_id)
         go.wait()
         try:
             mine.claim(plan, lock)
@@ -368,7 +368,7 @@ def test_the_models_of_a_killed_owner_are_free_at_once(url: str, state: State) -
 
     def hold() -> None:
         mine = State.open(url)
-        lock = RunLock(mine.locks, plan.run_id)
+        lock = mine.store.lock(plan.run_id)
         mine.claim(plan, lock)
         mine.begin_run(plan, plan.run_id)
         holds.set()
@@ -377,7 +377,7 @@ def test_the_models_of_a_killed_owner_are_free_at_once(url: str, state: State) -
     owner = fork.Process(target=hold)
     owner.start()
     assert holds.wait(30)
-    lock = RunLock(state.locks, "run-2")
+    lock = state.store.lock("run-2")
     successor = a_plan(intent="daily", run_id="run-2")[0]
     assert f"pid {owner.pid}" in refusal(BUSY, lambda: state.claim(successor, lock)).message
     lock.release()
@@ -467,6 +467,79 @@ def test_another_schema_is_refused_with_the_way_out(path: Path, version: int | N
     said = told_of(path)
     assert f"has schema {version}, this Sluice speaks {SCHEMA_VERSION}" in said.message
     assert hint in (said.hint or "")
+
+
+OLD = (Path(__file__).parents[1] / "fixtures" / "state" / "schema-1.sql").read_text()
+
+
+def of_schema_1(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.executescript(OLD)
+    connection.close()
+
+
+def test_a_store_of_an_older_schema_is_brought_up_to_date_and_kept_as_a_copy(path: Path) -> None:
+    of_schema_1(path)
+    state = State.open(f"sqlite:{path}")
+    assert [(run.run_id, run.run_status, run.plan.intent) for run in state.runs()] == [
+        ("run-2", "SUCCESS", "daily"),
+        ("run-1", "RUNNING", "full_refresh"),
+    ]
+    assert [(row["status"], row["full_refresh"]) for row in state.batches("run-1")] == [("ok", 1), ("unknown", 0)]
+    assert state.store.rows("SELECT vars, retry_of FROM run_log WHERE run_id = 'run-2'") == [("{}", None)]
+    assert state.store.rows("SELECT model_name, status, rows_affected FROM model_log") == [("orders", "SUCCESS", 7)]
+    begun(state, a_plan(run_id="run-3")[0])
+    assert len(State.open(f"sqlite:{path}").runs()) == 3
+
+    copy = path.with_name("state.sqlite.schema-1")
+    with sqlite3.connect(copy) as connection:
+        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(1,)]
+        assert connection.execute("SELECT count(*) FROM run_event").fetchall() == [(3,)]
+    connection.close()
+    assert not [name for name in os.listdir(path.parent) if name.startswith(".")]
+
+
+def test_an_upgraded_store_is_like_a_new_one(path: Path, tmp_path: Path) -> None:
+    def shape(state: State) -> dict[str, list[tuple]]:
+        names = [name for (name,) in state.store.rows("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite%'")]
+        return {name: state.store.rows(f"SELECT name, type FROM pragma_table_info('{name}')") for name in sorted(names)}
+
+    of_schema_1(path)
+    assert shape(State.open(f"sqlite:{path}")) == shape(State.open(f"sqlite:{tmp_path / 'new.sqlite'}"))
+
+
+def test_an_upgrade_that_fails_leaves_the_old_store(path: Path) -> None:
+    of_schema_1(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE model_event ADD COLUMN ended_at TEXT")  # the last of the new columns is there
+    connection.close()
+    told_of(path)
+    with sqlite3.connect(path) as connection:
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(run_event)")}
+        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(1,)]
+        assert connection.execute("SELECT count(*) FROM run_log").fetchall() == [(2,)]
+    connection.close()
+    assert "retry_of" not in columns
+
+
+def test_many_processes_upgrade_one_store_together(path: Path) -> None:
+    of_schema_1(path)
+    go, said = fork.Event(), fork.Queue()
+
+    def use() -> None:
+        go.wait()
+        try:
+            said.put(len(State.open(f"sqlite:{path}").runs()))
+        except BaseException as problem:
+            said.put(repr(problem))
+
+    users = [fork.Process(target=use) for _ in range(8)]
+    for user in users:
+        user.start()
+    go.set()
+    assert [said.get(timeout=30) for _ in users] == [2] * 8
+    for user in users:
+        user.join(30)
 
 
 def test_a_folder_in_its_place_is_named(path: Path) -> None:
@@ -605,7 +678,7 @@ def test_what_was_acknowledged_survives_kill_9(path: Path) -> None:
 
 def test_a_store_that_another_process_holds_is_busy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = State.open(f"sqlite:{path}")
-    state._db.execute("PRAGMA busy_timeout = 50")
+    state.store.db.execute("PRAGMA busy_timeout = 50")
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     said = refusal(BUSY, lambda: begun(state, a_plan()[0]))
@@ -635,12 +708,12 @@ def test_the_store_is_what_sql_says_it_is(state: State, path: Path) -> None:
     root = begun(state, plan)
     done(state, root, batches[0])
     state.end_run(plan, root, "CANCELLED", models_run=1, models_failed=0)
-    assert state._db.execute("SELECT count(*) FROM model_event").fetchone() == (0,)  # its result had no nodes
-    ((argv, stored),) = state._db.execute("SELECT argv, plan FROM run_log").fetchall()
+    assert state.store.db.execute("SELECT count(*) FROM model_event").fetchone() == (0,)  # its result had no nodes
+    ((argv, stored),) = state.store.db.execute("SELECT argv, plan FROM run_log").fetchall()
     assert isinstance(json.loads(argv), list)
     assert json.loads(stored)["plan_id"] == plan.plan_id
-    assert state._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert state._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert state.store.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert state.store.db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_copies_of_a_closed_store_are_whole(path: Path, tmp_path: Path) -> None:
