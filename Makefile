@@ -20,7 +20,7 @@ full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUM
 refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS=int_prices_daily+ COHORT= RESUME=1 DRY_RUN=1]
 	@pipelines/refill
 
-daily-refresh: $(READY) ## Every model once, incrementally, with a dated log and a summary [SELECT= DRY_RUN=1]
+daily-refresh: $(READY) ## Every model once, after a failure only what it left, with a dated log [SELECT= COMPONENTS=a,b NO_RESTART=1 DRY_RUN=1]
 	@pipelines/daily-refresh
 
 optimize: $(READY) ## Merge partitions with more than THRESHOLD=20 parts (ClickHouse) [DRY_RUN=1]

@@ -8,7 +8,7 @@ from typing import get_args
 from sluice.command import Context
 from sluice.errors import SluiceError
 from sluice.ids import content_hash
-from sluice.records import BatchResult, Error, NotifyResult, Plan, Record, Severity, Summary
+from sluice.records import BatchResult, Decision, Error, NotifyResult, Plan, Record, Severity, Summary
 
 SEVERITIES = get_args(Severity)
 _MOST_LINES = 20
@@ -18,6 +18,7 @@ _MOST_LINES = 20
 class Digest:
     """What the stream told, summed up while it passes."""
 
+    decision: Decision | None = None
     plan: Plan | None = None
     counts: Counter = field(default_factory=Counter)
     failed: list[BatchResult] = field(default_factory=list)
@@ -26,7 +27,9 @@ class Digest:
     exit_code: int = 0
 
     def add(self, record: Record) -> None:
-        if isinstance(record, Plan):
+        if isinstance(record, Decision):
+            self.decision = record
+        elif isinstance(record, Plan):
             self.plan = record
         elif isinstance(record, BatchResult):
             self.counts[record.status] += 1
@@ -40,8 +43,9 @@ class Digest:
 
     @property
     def severity(self) -> Severity:
-        """ERROR when something failed, WARNING when something was left out, else INFO."""
-        if self.exit_code or self.failed or self.errors:
+        """ERROR when something failed or the history was unreadable, WARNING when something was left out, else INFO."""
+        unread = self.decision is not None and self.decision.severity == "ERROR"
+        if self.exit_code or self.failed or self.errors or unread:
             return "ERROR"
         return "WARNING" if self.counts["skipped"] or self.counts["cancelled"] else "INFO"
 
@@ -49,6 +53,7 @@ class Digest:
     def dedupe_key(self) -> str:
         """The same for the same trouble, night after night."""
         where = [self.plan.project, self.plan.target, self.plan.intent] if self.plan else []
+        where = ["daily" if part == "retry" else part for part in where]  # a retry that fails is the old trouble
         return content_hash([where, sorted({str(r.model) for r in self.failed}), sorted({e.code for e in self.errors})])
 
     def lines(self) -> list[str]:
@@ -67,6 +72,8 @@ class Digest:
             f"{what.upper()}: {ending}",
             f"time {self.duration_s:.1f} s   batches {sum(self.counts.values())}   {counts}".rstrip(),
         ]
+        if self.decision is not None and (self.decision.action != "full" or self.decision.severity != "INFO"):
+            told.append(self.decision.reason)
         told += [f"failed  {_where(result)}: {result.error}" for result in self.failed[:_MOST_LINES]]
         if len(self.failed) > _MOST_LINES:
             told.append(f"… and {len(self.failed) - _MOST_LINES} more failed batches")

@@ -64,6 +64,29 @@ class PlannedGap(msgspec.Struct, kw_only=True):
     months: list[date]
 
 
+class Decision(Record, kw_only=True, tag="decision"):
+    """What the daily refresh is to do, and why, in words. `action` is none when a retry would be in vain.
+
+    `models` of `total` will run, in about `estimate_s` seconds instead of the `full_s` of all (null: nothing is known of
+    that). A retry is number `retry` of the failure of run `retry_of`, in which `failed` failed; `hopeless` are those that
+    would fail again, because of errors that only a change to their code can cure. `severity` is ERROR when the
+    history could not be read.
+    """
+
+    action: Literal["full", "retry", "none"]
+    reason: str
+    severity: Severity = "INFO"
+    models: int = 0
+    total: int = 0
+    retry: int = 0
+    retry_of: str | None = None
+    failed: list[str] = msgspec.field(default_factory=list)
+    hopeless: list[str] = msgspec.field(default_factory=list)
+    estimate_s: float | None = None
+    full_s: float | None = None
+    saved_s: float | None = None
+
+
 class Plan(Record, kw_only=True, tag="plan"):
     """The head of a plan: what is intended, fixed once. `plan_id` is a hash of what the plan would do.
 
@@ -276,5 +299,17 @@ class Summary(Record, kw_only=True, tag="summary"):
 
 TYPES: dict[str, type[Record]] = {
     str(t.__struct_config__.tag): t
-    for t in (Plan, Batch, Gate, BatchResult, PartitionResult, CheckResult, RunState, NotifyResult, Error, Summary)
+    for t in (
+        Decision,
+        Plan,
+        Batch,
+        Gate,
+        BatchResult,
+        PartitionResult,
+        CheckResult,
+        RunState,
+        NotifyResult,
+        Error,
+        Summary,
+    )
 }

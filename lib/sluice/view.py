@@ -15,6 +15,7 @@ from sluice.records import (
     Batch,
     BatchResult,
     CheckResult,
+    Decision,
     Error,
     Gate,
     NotifyResult,
@@ -59,6 +60,9 @@ class Screen:
 
     def flush(self) -> None:
         self._console.file.flush()
+
+    def decision(self, decision: Decision) -> None:
+        self._console.print(Text(decision.reason, style=_STYLES["failed"] if decision.severity == "ERROR" else ""))
 
     def plan(self, plan: Plan) -> None:
         table = Table(box=None, pad_edge=False, title_justify="left", header_style="dim")
@@ -152,7 +156,7 @@ class Screen:
 
 _WORK = (BatchResult, PartitionResult, CheckResult)
 _VIEWS: dict[type[Record], Any] = {
-    Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate, BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, RunState: Screen.run_state,
+    Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate, BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, RunState: Screen.run_state,
     NotifyResult: Screen.notify_result, Summary: Screen.summary, Error: Screen.error,
 }  # fmt: skip
 

@@ -125,9 +125,8 @@ class Shop:
         return self.plan(**({"to": None, "resume": True, "run_id": "run-2"} | options))
 
     def daily(self, select: tuple[str, ...] = (), **options: Any) -> tuple[Plan, list[Batch]]:
-        plan, *batches = plan_daily.plan_daily(
-            FakeContext(self.config, **options), select=list(select), exclude=[], vars='{"a": 1}'
-        )
+        request = plan_daily.Request(list(select), [], [], '{"a": 1}')
+        _, plan, *batches = plan_daily.plan_daily(FakeContext(self.config, **options), request, plan_daily.Policy())
         return plan, batches
 
     def carry_out(self, plan: Plan, batches: list[Batch], *statuses: str) -> State:

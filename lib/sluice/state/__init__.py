@@ -7,6 +7,7 @@ step. An intent without an outcome is *unknown*: whoever resumes finds out what 
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -189,6 +190,23 @@ class State:
                            WHERE seq IN (SELECT max(seq) FROM run_event GROUP BY root_run_id))""",
             {},
         )
+
+    def daily_runs(self, project: str, target: str, *, limit: int = 200) -> list[Run]:
+        """The daily runs of a project and target, retries among them, newest first."""
+        where = "project_name = $project AND environment = $target AND intent IN ('daily', 'retry')"
+        return self._runs(where, {"project": project, "target": target}, limit)
+
+    def seconds(self, run_ids: Sequence[str]) -> dict[str, float]:
+        """The last duration of each model that succeeded in one of these runs, by unique_id."""
+        if not run_ids:
+            return {}
+        runs = {f"r{number}": run_id for number, run_id in enumerate(run_ids)}
+        rows = self.store.rows(
+            f"""SELECT unique_id, duration_seconds FROM model_event
+                WHERE status = 'SUCCESS' AND run_id IN ({", ".join(f"${name}" for name in runs)}) ORDER BY seq""",
+            runs,
+        )  # fmt: skip
+        return dict(rows)
 
     def _runs(self, where: str, values: dict[str, object], limit: int | None = None) -> list[Run]:
         most = f"LIMIT {limit}" if limit is not None else ""
