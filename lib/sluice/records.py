@@ -93,8 +93,8 @@ class Plan(Record, kw_only=True, tag="plan"):
     `to` is the last day that the plan covers, `request` what was asked for (enough to plan the same again), `total` the
     batches of the whole plan and `pending` those that follow here. A plan that is resumed names the run that first
     began it (`root_run_id`) and, when its meaning has moved since, what it was then (`drift_from`). A plan that retries a
-    failed run names the run in which it first failed (`retry_of`), the models of that run (`models_total`), and the
-    measured seconds of those that need not run again (`saved_s`). `decision` says in words why the plan is what it is.
+    failed run names the run in which it first failed (`retry_of`) and the measured seconds of the models that need not run
+    again (`saved_s`); `models_total` is how many a full build would run. `decision` says in words why the plan is what it is.
     With `continue_on_error` the runner goes on after a failure.
     """
 
@@ -262,6 +262,37 @@ class RunState(Record, kw_only=True, tag="run_state"):
     total: int
     models: list[str]
     resume: str | None = None
+
+
+class DailyRun(Record, kw_only=True, tag="daily_run"):
+    """One run of the daily refresh, as the history tells it: a full build, or a retry of the run `retry_of`.
+
+    `saved_s` are the last measured durations of the models that a retry did not run again. `decision` is why it was so.
+    """
+
+    project: str
+    target: str
+    run_type: Literal["full", "retry"]
+    run_status: RunStatus
+    began_at: str
+    duration_s: float | None
+    retry_sequence: int
+    retry_of: str | None
+    models_run: int | None
+    models_failed: int | None
+    models_total: int | None
+    saved_s: float
+    decision: str | None
+
+
+class Savings(Record, kw_only=True, tag="savings"):
+    """What retries saved in a week, which begins on its Monday (UTC); `week` null: in all weeks."""
+
+    week: date | None
+    full_runs: int
+    retries: int
+    models_not_run: int
+    saved_s: float
 
 
 class NotifyResult(Record, kw_only=True, tag="notify_result"):

@@ -130,6 +130,7 @@ class State:
                 vars=str(plan.request.get("vars") or "{}"),
                 retry_of=plan.retry_of,
                 decision=plan.decision,
+                models_planned=len(plan.models),
                 models_total=plan.models_total,
                 saved_seconds=plan.saved_s,
             )
@@ -195,6 +196,17 @@ class State:
         """The daily runs of a project and target, retries among them, newest first."""
         where = "project_name = $project AND environment = $target AND intent IN ('daily', 'retry')"
         return self._runs(where, {"project": project, "target": target}, limit)
+
+    def daily_history(self) -> list[dict[str, Any]]:
+        """The rows of auto_restart_history, newest first."""
+        columns = (
+            "run_id", "project_name", "environment", "run_started_at", "run_duration_seconds", "run_status", "run_type",
+            "retry_of", "retry_sequence", "models_run", "models_failed", "models_planned", "models_total", "saved_seconds", "decision",
+        )  # fmt: skip
+        rows = self.store.rows(
+            f"SELECT {', '.join(columns)} FROM auto_restart_history ORDER BY run_started_at DESC, run_id DESC"
+        )
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def seconds(self, run_ids: Sequence[str]) -> dict[str, float]:
         """The last duration of each model that succeeded in one of these runs, by unique_id."""

@@ -14,6 +14,7 @@ SELECT
     attempt - 1                                  AS retry_sequence,
     models_run,
     models_failed,
+    models_planned,
     models_total,
     coalesce(saved_seconds, 0)                   AS saved_seconds,
     decision

@@ -23,7 +23,8 @@ CREATE TABLE run_event (
     vars             TEXT,                                -- began: the vars that were asked for, JSON
     retry_of         TEXT,                                -- began: the run whose failure is retried; null, it is no retry
     decision         TEXT,                                -- began: why the plan is what it is, in words
-    models_total     INTEGER,                             -- began: models of the run that is retried
+    models_planned   INTEGER,                             -- began: models that it is to run
+    models_total     INTEGER,                             -- began: models that a full build would run
     saved_seconds    REAL                                 -- began: measured seconds of the models that did not run again
 );
 CREATE INDEX run_event_root ON run_event (root_run_id);

@@ -22,6 +22,7 @@ SELECT
     began.pid,
     began.retry_of,
     began.decision,
+    began.models_planned,
     began.models_total,
     began.saved_seconds,
     EXISTS (SELECT 1 FROM run_event d WHERE d.root_run_id = began.root_run_id AND d.event = 'discarded') AS is_discarded

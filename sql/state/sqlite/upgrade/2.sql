@@ -2,10 +2,12 @@
 ALTER TABLE run_event ADD COLUMN vars TEXT;
 ALTER TABLE run_event ADD COLUMN retry_of TEXT;
 ALTER TABLE run_event ADD COLUMN decision TEXT;
+ALTER TABLE run_event ADD COLUMN models_planned INTEGER;
 ALTER TABLE run_event ADD COLUMN models_total INTEGER;
 ALTER TABLE run_event ADD COLUMN saved_seconds REAL;
 CREATE INDEX run_event_retry ON run_event (retry_of);
-UPDATE run_event SET vars = coalesce(json_extract(plan, '$.request.vars'), '{}') WHERE event = 'began';
+UPDATE run_event SET vars = coalesce(json_extract(plan, '$.request.vars'), '{}'), models_planned = json_array_length(plan, '$.models')
+WHERE event = 'began';
 ALTER TABLE model_event ADD COLUMN schema_name TEXT;
 ALTER TABLE model_event ADD COLUMN database_name TEXT;
 ALTER TABLE model_event ADD COLUMN materialization TEXT;
