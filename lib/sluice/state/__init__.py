@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +21,9 @@ from sluice.ids import timestamp
 from sluice.planning import GO_ON
 from sluice.records import Batch, BatchResult, Node, Plan, PlannedModel, RunStatus
 from sluice.state.store import Lock, Store, some
+
+if TYPE_CHECKING:
+    from sluice.state.postgres import Postgres
 
 BLOCKING_INTENTS = tuple(GO_ON)  # left half done, their tables must not be touched by another plan
 _STATUS_WORDS = {"ok": "SUCCESS", "failed": "ERROR", "cancelled": "ERROR", "skipped": "SKIPPED"}
@@ -79,14 +82,15 @@ class State:
         Raises SluiceError: 78 for a URL that is not understood, 69 for a store that is away, damaged or cannot be
         written, or whose schema is newer than this Sluice.
         """
-        from sluice.state.sqlite import SQLite
-
-        return cls(SQLite.create(_path_of(url, origin)))
+        store = _connected(url, origin, make=True)
+        assert store is not None
+        return cls(store)
 
     @classmethod
     def open_existing(cls, url: str, *, origin: str = "SLUICE_STATE") -> "State | None":
         """Open the store for looking; None when there is none, which is then not made."""
-        return cls.open(url, origin=origin) if _path_of(url, origin).exists() else None
+        store = _connected(url, origin, make=False)
+        return cls(store) if store is not None else None
 
     def close(self) -> None:
         self.store.close()
@@ -421,12 +425,34 @@ def _batch_identity(batch: Batch, run_id: str, root: str) -> dict[str, object]:
     }
 
 
-def _path_of(url: str, origin: str) -> Path:
-    scheme, _, path = url.partition(":")
-    if scheme != "sqlite" or not path:
-        raise misconfigured(
-            f"the state store {url!r} ({origin}) is none that Sluice knows",
-            code="state_bad_url",
-            hint="use sqlite:PATH",
-        )
-    return Path(os.path.abspath(path))
+def _connected(url: str, origin: str, *, make: bool) -> Store | None:
+    """The store at a URL, ready for use; None when there is none and none is to be made."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite" and rest:
+        from sluice.state.sqlite import SQLite
+
+        path = Path(os.path.abspath(rest))
+        return SQLite.create(path) if make or path.exists() else None
+    if scheme in ("postgresql", "postgres"):
+        from sluice.state.postgres import Postgres
+
+        return _made(Postgres(url, origin=origin), make)
+    raise misconfigured(
+        f"the state store {scheme or url!r} ({origin}) is none that Sluice knows",
+        code="state_bad_url",
+        hint="use sqlite:PATH, postgresql://HOST/DATABASE or clickhouse://HOST/DATABASE",
+    )
+
+
+def _made(store: "Postgres", make: bool) -> Store | None:
+    try:
+        if not store.exists():
+            if not make:
+                store.close()
+                return None
+            store.create()
+        store.check_version()
+    except BaseException:
+        store.close()
+        raise
+    return store

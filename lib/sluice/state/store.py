@@ -124,6 +124,6 @@ def wrong_version(name: str, version: object, way_out: str) -> SluiceError:
 
 
 def schema(dialect: str) -> list[str]:
-    """The files that make the schema, tables before the views that read them."""
-    files = sorted((SQL / dialect).glob("*.sql"), key=lambda path: ("CREATE VIEW" in path.read_text(), path.name))
-    return [path.read_text() for path in files]
+    """The scripts that make the schema: tables, then views on them, then views on views."""
+    scripts = [path.read_text() for path in sorted((SQL / dialect).glob("*.sql"))]
+    return sorted(scripts, key=lambda script: ("CREATE VIEW" in script, "FROM run_log" in script))
