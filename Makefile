@@ -23,7 +23,7 @@ refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSU
 demo-gap: $(READY) ## A day that a source skipped, seen and repaired, in a database of its own [TARGET=duckdb]
 	@pipelines/demo-gap
 
-daily-refresh: $(READY) ## Every model once, incrementally, with a dated log and a summary [SELECT= DRY_RUN=1]
+daily-refresh: $(READY) ## Every model once, after a failure only what it left, with a dated log [SELECT= COMPONENTS=a,b NO_RESTART=1 DRY_RUN=1]
 	@pipelines/daily-refresh
 
 optimize: $(READY) ## Merge partitions with more than THRESHOLD=20 parts (ClickHouse) [DRY_RUN=1]
@@ -32,12 +32,18 @@ optimize: $(READY) ## Merge partitions with more than THRESHOLD=20 parts (ClickH
 sample-data: $(READY) ## The bundled warehouse's synthetic data, made or brought up to today [SAMPLE_SCALE=1]
 	@pipelines/sample-data
 
+demo-restart: $(READY) ## A model breaks and is mended: only it and what reads it runs again (a copy, a minute)
+	@pipelines/demo-restart
+
 ##@ Look
 pending: $(VENV) ## Plans that were left unfinished, each with the command that goes on
 	@bin/sluice-state pending
 
 runs: $(VENV) ## The latest runs
 	@bin/sluice-state runs
+
+history: $(VENV) ## Daily runs, full builds and retries, and what the retries saved
+	@bin/sluice-state history
 
 ##@ Servers
 clickhouse: $(VENV) .venv/.clickhouse ## A real ClickHouse on loopback until Ctrl-C, its data in .state/clickhouse
@@ -88,4 +94,4 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: optimize full-refresh refill demo-gap test-faults daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help
+.PHONY: demo-restart demo-gap history optimize full-refresh refill test-faults daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help

@@ -44,6 +44,16 @@ VarsJson = Annotated[
     str, typer.Option("--vars", help="Vars for every batch, as a JSON object.", callback=lambda text: _vars(text))
 ]
 
+VarsGiven = Annotated[
+    str | None,
+    typer.Option(
+        "--vars",
+        help="Vars for every batch, as a JSON object [a retry: those of the run that failed].",
+        show_default=False,
+        callback=lambda text: text if text is None else _vars(text),
+    ),
+]
+
 COMMON = {"dry_run": DryRun, "json": Json, "quiet": Quiet, "verbose": Verbose, "no_color": NoColor}
 PROJECT = {"project_dir": ProjectDir, "profiles_dir": ProfilesDir, "target": Target}
 

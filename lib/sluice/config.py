@@ -27,6 +27,7 @@ SETTINGS = {
     "SLUICE_ERROR_CLASSES": "a TOML file with error classes of your own, tried before the built-in ones",
     "SLUICE_LOCK_WAIT_S": "how long to wait for a database file that another process holds, in seconds (default: 30)",
     "SLUICE_REFILL_CONSUMERS": "the consumers of a refill, a dbt selection such as int_prices_daily+ (default: none)",
+    "SLUICE_COMPONENTS": "the parts of the daily refresh in their order: dbt selectors, a,b (default: everything at once)",
     "SLUICE_NOTIFY_LEVEL": "the least severity that is told: INFO, WARNING, ERROR (default) or CRITICAL",
 }
 
@@ -49,6 +50,7 @@ class Config:
     lock_wait_s: float
     notify_level: str
     refill_consumers: str | None = None
+    components: str | None = None
     origins: dict[str, str] = field(default_factory=dict)
 
     def explain(self, name: str) -> str:
@@ -104,6 +106,7 @@ def load(*, project_dir: Path | None = None, profiles_dir: Path | None = None, t
         lock_wait_s=float(lock_wait),
         notify_level=notify_level.upper(),
         refill_consumers=get("SLUICE_REFILL_CONSUMERS"),
+        components=get("SLUICE_COMPONENTS"),
         origins=origins,
     )
 

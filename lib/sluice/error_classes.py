@@ -51,6 +51,13 @@ def classify(message: str, adapter: str, rules: list[Rule]) -> tuple[ErrorClass,
     return rule.error_class, rule.why
 
 
+def only_code_helps(message: str, adapter: str, rules: list[Rule]) -> bool:
+    """Whether a rule says that the error is permanent: the same code would fail again, whatever else has changed."""
+    found = (rule for rule in rules if rule.adapter in (None, adapter) and rule.pattern.search(message))
+    first = next(found, None)
+    return first is not None and first.error_class == "permanent"
+
+
 def _rules(path: Path) -> list[Rule]:
     try:
         return [_rule(entry) for entry in tomllib.loads(path.read_text())["error"]]

@@ -11,6 +11,7 @@ from sluice.ids import content_hash
 from sluice.records import (
     BatchResult,
     CheckResult,
+    Decision,
     Error,
     NotifyResult,
     PartitionResult,
@@ -28,6 +29,7 @@ _MOST_LINES = 20
 class Digest:
     """What the stream told, summed up while it passes."""
 
+    decision: Decision | None = None
     plan: Plan | None = None
     counts: Counter = field(default_factory=Counter)
     failed: list[BatchResult] = field(default_factory=list)
@@ -40,7 +42,9 @@ class Digest:
     exit_code: int = 0
 
     def add(self, record: Record) -> None:
-        if isinstance(record, Plan):
+        if isinstance(record, Decision):
+            self.decision = record
+        elif isinstance(record, Plan):
             self.plan = record
         elif isinstance(record, BatchResult):
             self.counts[record.status] += 1
@@ -62,8 +66,11 @@ class Digest:
 
     @property
     def severity(self) -> Severity:
-        """ERROR when something failed, WARNING when something was left out, else INFO; never less than a red check's own."""
+        """ERROR when something failed, WARNING when something was left out, else INFO; never less than a red check's own
+        nor than the decision's: a history that cannot be read is an ERROR."""
         found: list[Severity] = ["INFO", *(check.severity for check in self.red)]
+        if self.decision is not None:
+            found.append(self.decision.severity)
         if self.exit_code or self.failed or self.errors or any(one.status == "failed" for one in self.unmerged):
             found.append("ERROR")
         if self.counts["skipped"] or self.counts["cancelled"] or self.unmerged:
@@ -74,6 +81,7 @@ class Digest:
     def dedupe_key(self) -> str:
         """The same for the same trouble, night after night."""
         where = [self.plan.project, self.plan.target, self.plan.intent] if self.plan else []
+        where = ["daily" if part == "retry" else part for part in where]  # a retry that fails is the old trouble
         trouble = [
             {str(result.model) for result in self.failed},
             {error.code for error in self.errors},
@@ -105,6 +113,8 @@ class Digest:
             f"{what.upper()}: {ending}",
             f"time {self.duration_s:.1f} s   batches {sum(self.counts.values())}   {counts}".rstrip() + others,
         ]
+        if self.decision is not None and (self.decision.action != "full" or self.decision.severity != "INFO"):
+            told.append(self.decision.reason)
         told += _named("failed batches", [f"failed  {_where(result)}: {result.error}" for result in self.failed])
         told += _named("red checks", [f"red  {check.check} of {check.subject}: {check.error}" for check in self.red])
         told += _named("such partitions", [_unmerged(one) for one in self.unmerged])

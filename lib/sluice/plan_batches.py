@@ -152,6 +152,7 @@ def _planned(manifest: Manifest, node: Node, stages: list[ResolvedStage] | None,
         batches=len(batches),
         stages=[stage.name for stage in stages or []],
         checksum=manifest.code_checksum(node.unique_id)[:16],
+        **planning.place(node),
     )
 
 

@@ -143,8 +143,9 @@ def _planned(manifest: Manifest, uid: str, batches: list[Batch]) -> PlannedModel
     own = [batch for batch in batches if batch.model == uid]
     mode: Mode = "append" if own[0].window else "whole"
     return PlannedModel(
-        unique_id=uid, mode=mode, batches=len(own), stages=[], checksum=manifest.code_checksum(uid)[:16]
-    )
+        unique_id=uid, mode=mode, batches=len(own), stages=[], checksum=manifest.code_checksum(uid)[:16],
+        **planning.place(manifest.nodes[uid]),
+    )  # fmt: skip
 
 
 def _allowed(request: Request) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from datetime import date
 
 from sluice.ids import content_hash
+from sluice.manifest import Node
 from sluice.records import Batch, Plan, PlannedModel, Reason, Scalar
 
 # The commands that go on with a plan which was begun and left.
@@ -57,6 +58,11 @@ def build(
     for batch in batches:
         batch.plan_id = plan.plan_id
     return plan, batches
+
+
+def place(node: Node) -> dict[str, str | None]:
+    """Where and how a model is kept, for its PlannedModel."""
+    return {"database_name": node.database, "schema_name": node.schema, "materialization": node.materialized}
 
 
 def without_done(batches: list[Batch], done: Collection[str], strays: Collection[str | None] = ()) -> list[Batch]:

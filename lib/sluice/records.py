@@ -39,13 +39,19 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class PlannedModel(msgspec.Struct, kw_only=True):
-    """One model of a plan. `checksum` covers its code, the macros it calls and its configuration."""
+    """One model of a plan. `checksum` covers its code, the macros it calls and its configuration.
+
+    Where it is kept, `database_name` and `schema_name`, and how, `materialization`, go into the log of models.
+    """
 
     unique_id: str
     mode: Mode
     batches: int
     stages: list[str]
     checksum: str
+    database_name: str | None = None
+    schema_name: str | None = None
+    materialization: str | None = None
 
 
 class PlannedGap(msgspec.Struct, kw_only=True):
@@ -58,12 +64,38 @@ class PlannedGap(msgspec.Struct, kw_only=True):
     months: list[date]
 
 
+class Decision(Record, kw_only=True, tag="decision"):
+    """What the daily refresh is to do, and why, in words. `action` is none when a retry would be in vain.
+
+    `models` of `total` will run, in about `estimate_s` seconds instead of the `full_s` of all (null: nothing is known of
+    that). A retry is number `retry` of the failure of run `retry_of`, in which `failed` failed; `hopeless` are those that
+    would fail again, because of errors that only a change to their code can cure. `severity` is ERROR when the
+    history could not be read.
+    """
+
+    action: Literal["full", "retry", "none"]
+    reason: str
+    severity: Severity = "INFO"
+    models: int = 0
+    total: int = 0
+    retry: int = 0
+    retry_of: str | None = None
+    failed: list[str] = msgspec.field(default_factory=list)
+    hopeless: list[str] = msgspec.field(default_factory=list)
+    estimate_s: float | None = None
+    full_s: float | None = None
+    saved_s: float | None = None
+
+
 class Plan(Record, kw_only=True, tag="plan"):
     """The head of a plan: what is intended, fixed once. `plan_id` is a hash of what the plan would do.
 
     `to` is the last day that the plan covers, `request` what was asked for (enough to plan the same again), `total` the
     batches of the whole plan and `pending` those that follow here. A plan that is resumed names the run that first
-    began it (`root_run_id`) and, when its meaning has moved since, what it was then (`drift_from`).
+    began it (`root_run_id`) and, when its meaning has moved since, what it was then (`drift_from`). A plan that retries a
+    failed run names the run in which it first failed (`retry_of`) and the measured seconds of the models that need not run
+    again (`saved_s`); `models_total` is how many a full build would run. `decision` says in words why the plan is what it is.
+    With `continue_on_error` the runner goes on after a failure.
     """
 
     plan_id: str
@@ -82,6 +114,11 @@ class Plan(Record, kw_only=True, tag="plan"):
     delay_s: float = 0.0
     dry_run: bool = False
     gap: PlannedGap | None = None
+    retry_of: str | None = None
+    decision: str | None = None
+    models_total: int | None = None
+    saved_s: float | None = None
+    continue_on_error: bool = False
 
 
 class Batch(Record, kw_only=True, tag="batch"):
@@ -227,6 +264,37 @@ class RunState(Record, kw_only=True, tag="run_state"):
     resume: str | None = None
 
 
+class DailyRun(Record, kw_only=True, tag="daily_run"):
+    """One run of the daily refresh, as the history tells it: a full build, or a retry of the run `retry_of`.
+
+    `saved_s` are the last measured durations of the models that a retry did not run again. `decision` is why it was so.
+    """
+
+    project: str
+    target: str
+    run_type: Literal["full", "retry"]
+    run_status: RunStatus
+    began_at: str
+    duration_s: float | None
+    retry_sequence: int
+    retry_of: str | None
+    models_run: int | None
+    models_failed: int | None
+    models_total: int | None
+    saved_s: float
+    decision: str | None
+
+
+class Savings(Record, kw_only=True, tag="savings"):
+    """What retries saved in a week, which begins on its Monday (UTC); `week` null: in all weeks."""
+
+    week: date | None
+    full_runs: int
+    retries: int
+    models_not_run: int
+    saved_s: float
+
+
 class NotifyResult(Record, kw_only=True, tag="notify_result"):
     """What became of the digest on one channel. `status` is skipped when the severity is below the threshold.
 
@@ -262,5 +330,17 @@ class Summary(Record, kw_only=True, tag="summary"):
 
 TYPES: dict[str, type[Record]] = {
     str(t.__struct_config__.tag): t
-    for t in (Plan, Batch, Gate, BatchResult, PartitionResult, CheckResult, RunState, NotifyResult, Error, Summary)
+    for t in (
+        Decision,
+        Plan,
+        Batch,
+        Gate,
+        BatchResult,
+        PartitionResult,
+        CheckResult,
+        RunState,
+        NotifyResult,
+        Error,
+        Summary,
+    )
 }

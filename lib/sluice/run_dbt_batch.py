@@ -13,7 +13,6 @@ from sluice.command import Context
 from sluice.config import require_project
 from sluice.dbt_command_line import CommandLine
 from sluice.errors import bad_stream, refused
-from sluice.locks import RunLock
 from sluice.log import redact
 from sluice.progress import Progress, watch
 from sluice.project import parse, start_engine
@@ -90,7 +89,7 @@ class Run:
         """Lock first, so that whoever comes second is told at once; then dbt; the run begins when both are there."""
         config, plan = self.ctx.config, self.plan
         state = stack.enter_context(closing(State.open(config.state_url, origin=config.explain("SLUICE_STATE"))))
-        lock = RunLock(state.locks, plan.run_id)
+        lock = state.store.lock(plan.run_id)
         stack.callback(lock.release)
         root = state.claim(plan, lock)
         stack.callback(state.release, plan)
@@ -201,7 +200,8 @@ class Run:
         for uid in [batch.model or "", *batch.depends_on]:
             if uid in self.failed_models:
                 return f"{uid} failed in batch {self.failed_models[uid]}"
-        if self.options.max_failures is not None and self.failures >= self.options.max_failures:
+        goes_on = self.options.max_failures is None or self.plan.continue_on_error
+        if not goes_on and self.failures >= (self.options.max_failures or 0):
             return f"stopped after {self.failures} failure{'s' if self.failures > 1 else ''}"
         return None
 

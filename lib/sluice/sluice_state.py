@@ -1,11 +1,12 @@
-"""The state store, looked into: runs, what is pending, one run with its batches; and what a person decides about them."""
+"""The state store, looked into: runs, what is pending, what retries saved, one run with its batches; and what a person decides about them."""
 
 from collections.abc import Generator, Iterator
+from datetime import date, timedelta
 
 from sluice.command import Context
 from sluice.errors import refused
 from sluice.planning import GO_ON
-from sluice.records import BatchResult, Record, RunState, Window
+from sluice.records import BatchResult, DailyRun, Record, RunState, Savings, Window
 from sluice.state import BLOCKING_INTENTS, Run, State
 
 
@@ -25,6 +26,8 @@ def look(
         return 0
     if action == "runs":
         yield from (_run_state(state, run) for run in state.runs(limit=limit))
+    elif action == "history":
+        yield from _history(state, limit)
     elif action == "pending":
         yield from (_run_state(state, run) for run in state.unfinished())
     else:
@@ -38,6 +41,47 @@ def look(
         if action != "discard":
             yield from _batches(state, run)
     return 0
+
+
+def _history(state: State, limit: int) -> Iterator[Record]:
+    """The latest daily runs, and what their retries saved: by the week, and all together."""
+    rows = state.daily_history()
+    for row in rows[:limit]:
+        yield DailyRun(
+            run_id=row["run_id"],
+            project=row["project_name"],
+            target=row["environment"],
+            run_type=row["run_type"],
+            run_status=row["run_status"],
+            began_at=row["run_started_at"],
+            duration_s=row["run_duration_seconds"],
+            retry_sequence=row["retry_sequence"],
+            retry_of=row["retry_of"],
+            models_run=row["models_run"],
+            models_failed=row["models_failed"],
+            models_total=row["models_total"],
+            saved_s=row["saved_seconds"],
+            decision=row["decision"],
+        )
+    weeks: dict[date, list[dict]] = {}
+    for row in rows:
+        day = date.fromisoformat(row["run_started_at"][:10])
+        weeks.setdefault(day - timedelta(days=day.weekday()), []).append(row)
+    for week in sorted(weeks, reverse=True)[:limit]:
+        yield _savings(week, weeks[week])
+    yield _savings(None, rows)
+
+
+def _savings(week: date | None, rows: list[dict]) -> Savings:
+    retries = [row for row in rows if row["run_type"] == "retry"]
+    return Savings(
+        run_id="",
+        week=week,
+        full_runs=len(rows) - len(retries),
+        retries=len(retries),
+        models_not_run=sum((row["models_total"] or 0) - row["models_planned"] for row in retries),
+        saved_s=round(sum(row["saved_seconds"] for row in retries), 3),
+    )
 
 
 def _run_state(state: State, run: Run) -> RunState:
@@ -65,8 +109,6 @@ def _run_state(state: State, run: Run) -> RunState:
 
 
 def _batches(state: State, run: Run) -> Iterator[BatchResult]:
-    from datetime import date
-
     for row in state.batches(run.root_run_id):
         start, end = row["window_start"], row["window_end"]
         unknown = row["status"] == "unknown"

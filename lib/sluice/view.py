@@ -15,6 +15,8 @@ from sluice.records import (
     Batch,
     BatchResult,
     CheckResult,
+    DailyRun,
+    Decision,
     Error,
     Gate,
     NotifyResult,
@@ -22,6 +24,7 @@ from sluice.records import (
     Plan,
     Record,
     RunState,
+    Savings,
     Summary,
 )
 
@@ -59,6 +62,9 @@ class Screen:
 
     def flush(self) -> None:
         self._console.file.flush()
+
+    def decision(self, decision: Decision) -> None:
+        self._console.print(Text(decision.reason, style=_STYLES["failed"] if decision.severity == "ERROR" else ""))
 
     def plan(self, plan: Plan) -> None:
         table = Table(box=None, pad_edge=False, title_justify="left", header_style="dim")
@@ -132,6 +138,25 @@ class Screen:
         line.append(f"\n    go on: {run.resume}" if run.resume else "")
         self._console.print(line)
 
+    def daily_run(self, run: DailyRun) -> None:
+        line = Text(f"{run.run_id}  {run.began_at[:19]}  ")
+        line.append(f"{run.run_status:9}", style=_STYLES[run.run_status])
+        line.append(
+            f"  {f'retry {run.retry_sequence}' if run.run_type == 'retry' else 'full':7}  {run.project}/{run.target}"
+        )
+        line.append(f"  ran {_shown(run.models_run)} of {_shown(run.models_total)}, failed {_shown(run.models_failed)}")
+        line.append(f"  {run.duration_s:.1f} s" if run.duration_s is not None else "", style="dim")
+        line.append(f"  saved {run.saved_s:.1f} s" if run.run_type == "retry" else "", style="green")
+        line.append(f"\n    {run.decision}" if run.decision else "", style="dim")
+        self._console.print(line)
+
+    def savings(self, savings: Savings) -> None:
+        when = f"week of {savings.week}" if savings.week else "in all"
+        self._console.print(
+            f"{when}: {savings.full_runs} full, {savings.retries} retries, {savings.models_not_run} models not run again, "
+            f"{savings.saved_s:.1f} s saved"
+        )
+
     def notify_result(self, result: NotifyResult) -> None:
         self._console.print(
             Text("\n".join(result.digest), style=_STYLES["failed"] if result.severity in ("ERROR", "CRITICAL") else "")
@@ -152,7 +177,7 @@ class Screen:
 
 _WORK = (BatchResult, PartitionResult, CheckResult)
 _VIEWS: dict[type[Record], Any] = {
-    Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate, BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, RunState: Screen.run_state,
+    Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate, BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, RunState: Screen.run_state, DailyRun: Screen.daily_run, Savings: Screen.savings,
     NotifyResult: Screen.notify_result, Summary: Screen.summary, Error: Screen.error,
 }  # fmt: skip
 
@@ -168,6 +193,10 @@ def _harmless(record: Record) -> Record:
         return [visible(inner) for inner in value] if isinstance(value, list) else value
 
     return msgspec.convert(visible(msgspec.to_builtins(record)), type(record))
+
+
+def _shown(number: int | None) -> str:
+    return "?" if number is None else str(number)
 
 
 def short_name(unique_id: str) -> str:

@@ -132,8 +132,8 @@ def test_secrets_in_what_dbt_says_are_kept_back(runs: Runs, state: State, monkey
     said = "cannot connect to postgres://me:hunter2hunter2@host"
     _, result = first_batch(runs, Outcome("failed", [NodeResult(ORDERS, "failed", 0.1, message=said)], error=said))
     assert "hunter2" not in repr(result)
-    assert "hunter2" not in repr(state._db.execute("SELECT * FROM batch_event").fetchall())
-    assert "hunter2" not in repr(state._db.execute("SELECT * FROM model_event").fetchall())
+    assert "hunter2" not in repr(state.store.db.execute("SELECT * FROM batch_event").fetchall())
+    assert "hunter2" not in repr(state.store.db.execute("SELECT * FROM model_event").fetchall())
 
 
 # -- rows that are there already ------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from sluice import manifest, plan_batches, plan_daily
 from sluice.config import Config
 from sluice.dbt_engine.wire import ProjectInfo
 from sluice.errors import BUSY, REFUSED, SluiceError, unavailable
-from sluice.locks import RunLock
 from sluice.plan_batches import Request
 from sluice.records import Batch, Plan
 from sluice.state import State
@@ -129,9 +128,8 @@ class Shop:
         return self.plan(**({"to": None, "resume": True, "run_id": "run-2"} | options))
 
     def daily(self, select: tuple[str, ...] = (), **options: Any) -> tuple[Plan, list[Batch]]:
-        plan, *batches = plan_daily.plan_daily(
-            FakeContext(self.config, **options), select=list(select), exclude=[], vars='{"a": 1}', allow=[]
-        )
+        request = plan_daily.Request(list(select), [], [], '{"a": 1}')
+        _, plan, *batches = plan_daily.plan_daily(FakeContext(self.config, **options), request, plan_daily.Policy())
         return plan, batches
 
     def carry_out(self, plan: Plan, batches: list[Batch], *statuses: str) -> State:
@@ -329,7 +327,7 @@ def test_a_second_start_says_that_the_plan_is_unfinished(shop: Shop) -> None:
 
 def test_while_it_is_at_work_everybody_else_is_told_so(shop: Shop) -> None:
     state = shop.carry_out(*shop.plan(), "ok")
-    lock = RunLock(state.locks, "run-1")
+    lock = state.store.lock("run-1")
     lock.acquire()
     for act in (shop.plan, shop.resume, lambda: shop.daily(("supply",))):
         assert "run-1 is at work" in refusal(BUSY, act).message

@@ -90,7 +90,7 @@ def test_a_plan_is_carried_out_in_order(stand: Stand) -> None:
 
 def test_its_models_are_free_when_a_run_has_ended(stand: Stand) -> None:
     stand.run(*a_plan())
-    assert stand.state._db.execute("SELECT count(*) FROM model_lock").fetchone() == (0,)
+    assert stand.state.store.db.execute("SELECT count(*) FROM model_lock").fetchone() == (0,)
     assert list((stand.config.state_dir / "locks").iterdir()) == []
     assert stand.run(*a_plan(run_id="run-2")) == ["ok"] * 3
 
@@ -306,7 +306,7 @@ def test_a_broken_stream_ends_the_run_as_failed_and_keeps_what_is_done(stand: St
 
     refused(stand, BAD_STREAM, breaks())
     assert stand.run_status() == "FAILED"
-    assert stand.state._db.execute("SELECT message FROM run_event WHERE event = 'ended'").fetchone() == (
+    assert stand.state.store.db.execute("SELECT message FROM run_event WHERE event = 'ended'").fetchone() == (
         "line 3: empty",
     )
     assert len(stand.state.done("run-1")) == 1

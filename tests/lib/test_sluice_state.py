@@ -7,7 +7,6 @@ from builders import FakeContext, a_plan, a_result
 
 from sluice.config import Config
 from sluice.errors import BUSY, REFUSED, SluiceError
-from sluice.locks import RunLock
 from sluice.records import BatchResult, Record, RunState
 from sluice.sluice_state import look
 from sluice.state import State
@@ -59,7 +58,7 @@ def test_runs_are_listed_with_the_way_on(own_settings: Config, state: State) -> 
 
 
 def test_a_run_at_work_is_said_to_be_alive(own_settings: Config, state: State) -> None:
-    lock = RunLock(state.locks, "run-1")
+    lock = state.store.lock("run-1")
     lock.acquire()
     (run,) = looked(own_settings, "pending")
     assert (run.is_alive, run.resume) == (True, None)

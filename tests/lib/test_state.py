@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,16 +21,22 @@ import pytest
 from builders import ORDERS, TOTALS, a_plan, a_result, months_of
 
 from sluice.errors import BUSY, CONFIG, REFUSED, UNAVAILABLE, SluiceError
-from sluice.locks import RunLock
 from sluice.records import Batch, Node, Plan
-from sluice.state import SCHEMA_VERSION, Attempted, State
+from sluice.state import Attempted, State
+from sluice.state.store import SCHEMA_VERSION
 
+pytest_plugins = ["servers"]
 fork = multiprocessing.get_context("fork")
 
 
-@pytest.fixture(params=["sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return {"sqlite": f"sqlite:{tmp_path / 'state' / 'state.sqlite'}"}[request.param]
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:{tmp_path / 'state' / 'state.sqlite'}"
+    else:
+        server, schema = request.getfixturevalue("postgres"), f"s_{uuid.uuid4().hex[:12]}"
+        yield f"postgresql://test:unasked@127.0.0.1:{server.port}/postgres?sslmode=disable&schema={schema}"
+        server.query(f"drop schema if exists {schema} cascade")
 
 
 @pytest.fixture
@@ -137,7 +144,7 @@ def test_a_discarded_plan_is_neither_unfinished_nor_forgotten(state: State) -> N
     assert state.unfinished() == []
     assert [(run.run_id, run.is_discarded) for run in state.runs()] == [("run-1", True)]
     assert list(state.done(root)) == [batches[0].batch_id]
-    lock = RunLock(state.locks, "run-2")
+    lock = state.store.lock("run-2")
     again = a_plan(run_id="run-2", root_run_id="run-1")[0]
     assert "was discarded" in refusal(REFUSED, lambda: state.claim(again, lock)).message
     lock.release()
@@ -145,7 +152,7 @@ def test_a_discarded_plan_is_neither_unfinished_nor_forgotten(state: State) -> N
 
 def test_a_run_at_work_is_not_discarded(state: State) -> None:
     plan = a_plan()[0]
-    lock = RunLock(state.locks, plan.run_id)
+    lock = state.store.lock(plan.run_id)
     state.claim(plan, lock)
     begun(state, plan)
     assert state.is_alive(state.run("run-1"))
@@ -185,8 +192,8 @@ def test_what_is_done_comes_back_as_it_was(state: State) -> None:
     state.record(root, batches[0], result, "shop")
     assert state.done(root) == {batches[0].batch_id: result}
     assert state.done("another root") == {}
-    nodes = state._db.execute("SELECT project_name, model_name, unique_id, status, rows_affected FROM model_event")
-    assert nodes.fetchall() == [("shop", "orders", ORDERS, "SUCCESS", 7)]
+    nodes = "SELECT project_name, model_name, unique_id, status, rows_affected FROM model_log"
+    assert state.store.rows(nodes) == [("shop", "orders", ORDERS, "SUCCESS", 7)]
 
 
 def test_the_last_outcome_counts(state: State) -> None:
@@ -257,12 +264,84 @@ def test_a_beginning_that_several_batches_share_resolves_none(state: State) -> N
     assert state.done(root) == {}
 
 
+def test_whoever_reads_the_tables_with_another_tool_finds_what_the_views_promise(state: State) -> None:
+    place = {"database_name": "db", "schema_name": "marts", "materialization": "incremental"}
+    plan, batches = a_plan(delay_s=1)
+    for name, value in place.items():
+        setattr(plan.models[0], name, value)
+    plan.request["vars"] = '{"a": 1}'
+    root = begun(state, plan)
+    began, ended = "2024-05-01T02:00:00.123Z", "2024-05-01T02:00:01.000Z"
+    for batch in batches[:2]:
+        node = Node(unique_id=ORDERS, status="ok", duration_s=0.5)
+        state.record(root, batch, a_result(batch, began_at=began, ended_at=ended, nodes=[node]), "shop")
+    state.end_run(plan, root, "CANCELLED", models_run=1, models_failed=0)
+    ((argv, stored, variables, status),) = state.store.rows("SELECT argv, plan, vars, run_status FROM run_log")
+    assert isinstance(json.loads(argv), list)
+    assert (json.loads(stored)["plan_id"], json.loads(variables), status) == (plan.plan_id, {"a": 1}, "CANCELLED")
+    asked = "SELECT database_name, schema_name, materialization, is_incremental, started_at, ended_at FROM model_log"
+    rows = state.store.rows(f"{asked} ORDER BY log_id")
+    assert rows == [
+        (*place.values(), False, began, ended),
+        (*place.values(), True, began, ended),
+    ]  # the first replaced it
+
+
+SHAPES = {
+    "run_log": "run_id project_name environment run_started_at run_ended_at run_duration_seconds run_status models_run "
+    "models_failed intent attempt argv vars code_version root_run_id plan_id plan host pid retry_of decision "
+    "models_planned models_total saved_seconds is_discarded",
+    "model_log": "log_id run_id project_name model_name unique_id schema_name database_name materialization batch_id status "
+    "started_at ended_at rows_affected is_incremental message duration_seconds",
+    "batch_log": "root_run_id run_id plan_id batch_id batch_seq model_name stage window_start window_end full_refresh "
+    "attempt at status duration_seconds message",
+    "auto_restart_history": "run_id project_name environment run_started_at run_ended_at run_duration_seconds run_status "
+    "run_type retry_of retry_sequence models_run models_failed models_planned models_total saved_seconds decision",
+}
+
+
+def columns_of(state: State, table: str) -> list[str]:
+    """The names of a relation's columns, in order, in whichever dialect."""
+    dialect = type(state.store).__name__
+    asked = {
+        "SQLite": "SELECT name FROM pragma_table_info($table)",
+        "Postgres": "SELECT attname FROM pg_attribute WHERE attrelid = $table::regclass AND attnum > 0 ORDER BY attnum",
+        "ClickHouse": "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = $table ORDER BY position",
+    }[dialect]
+    return [name for (name,) in state.store.rows(asked, {"table": table})]
+
+
+def test_the_columns_are_the_same_in_every_dialect_and_in_the_same_order(state: State, tmp_path: Path) -> None:
+    assert {view: columns_of(state, view) for view in SHAPES} == {view: names.split() for view, names in SHAPES.items()}
+    reference = State.open(f"sqlite:{tmp_path / 'reference.sqlite'}")
+    for table in ("run_event", "model_event", "batch_event", "schema_version"):
+        assert columns_of(state, table) == columns_of(reference, table), table
+
+
+def test_every_value_comes_back_as_it_went_in(state: State) -> None:
+    """Quotes, marks of other dialects, control characters, other scripts: data is never SQL."""
+    texts = [
+        "'; DROP TABLE run_event; --",
+        "$root %s {x:String} \\' \\n",
+        'a"b`c',
+        "новый 中文 🦆",
+        "a\nb\tc",
+        "",
+        "x" * 300_000,
+    ]
+    plan, batches = a_plan(months_of(months=len(texts)))
+    root = begun(state, plan)
+    for batch, text in zip(batches, texts, strict=True):
+        state.record(root, batch, a_result(batch, "failed", error=text), "shop")
+    assert [row["message"] for row in state.batches(root)] == texts
+
+
 # -- who may ----------------------------------------------------------------------------------------------------
 
 
 def test_the_owner_of_a_lock_claims_its_models_and_gives_them_back(state: State) -> None:
     first, second = a_plan()[0], a_plan(run_id="run-2")[0]
-    with_first, with_second = RunLock(state.locks, "run-1"), RunLock(state.locks, "run-2")
+    with_first, with_second = state.store.lock("run-1"), state.store.lock("run-2")
     assert state.claim(first, with_first) == "run-1"
     busy = refusal(BUSY, lambda: state.claim(second, with_second))
     for said in ("orders", f"pid {os.getpid()}", "run-1", os.uname().nodename):
@@ -276,7 +355,7 @@ def test_the_owner_of_a_lock_claims_its_models_and_gives_them_back(state: State)
 
 def test_a_run_is_at_work_only_once(state: State) -> None:
     plan = a_plan()[0]
-    first, again = RunLock(state.locks, plan.run_id), RunLock(state.locks, plan.run_id)
+    first, again = state.store.lock(plan.run_id), state.store.lock(plan.run_id)
     state.claim(plan, first)
     assert "run-1 is at work in another process" in refusal(BUSY, lambda: state.claim(plan, again)).message
     first.release()
@@ -284,7 +363,7 @@ def test_a_run_is_at_work_only_once(state: State) -> None:
 
 @pytest.mark.parametrize("other", [{"models": [TOTALS]}, {"target": "prod"}, {"project": "mart"}])
 def test_different_models_targets_and_projects_do_not_wait_for_each_other(state: State, other: dict) -> None:
-    locks = [RunLock(state.locks, "run-1"), RunLock(state.locks, "run-2")]
+    locks = [state.store.lock("run-1"), state.store.lock("run-2")]
     first, second = a_plan()[0], a_plan(run_id="run-2", **other)[0]
     state.claim(first, locks[0])
     begun(state, first)
@@ -307,7 +386,7 @@ def test_an_unfinished_plan_keeps_its_models(state: State) -> None:
     state.refuse_overlap(a_plan(months_of("model.shop.c"), run_id="run-2")[0])
     state.refuse_overlap(a_plan(run_id="run-2", target="prod")[0])
     state.refuse_overlap(same, "run-1")  # its own continuation
-    lock = RunLock(state.locks, "run-1")
+    lock = state.store.lock("run-1")
     lock.acquire()
     assert "run-1 is at work on orders, totals" in refusal(BUSY, lambda: state.refuse_overlap(same)).message
     lock.release()
@@ -323,10 +402,10 @@ def test_many_models_are_not_all_named(state: State, count: int, named: str) -> 
 
 def test_a_refused_claim_leaves_nothing(state: State) -> None:
     begun(state, a_plan()[0])
-    lock = RunLock(state.locks, "run-2")
+    lock = state.store.lock("run-2")
     refusal(REFUSED, lambda: state.claim(a_plan(run_id="run-2", models=[ORDERS, TOTALS])[0], lock))
     lock.release()
-    alone = RunLock(state.locks, "run-3")
+    alone = state.store.lock("run-3")
     state.claim(a_plan(months_of(TOTALS), run_id="run-3")[0], alone)
     alone.release()
 
@@ -337,7 +416,7 @@ def test_of_thirty_processes_exactly_one_gets_the_models(url: str, state: State)
     def compete(number: int) -> None:
         mine = State.open(url)
         plan = a_plan(run_id=f"run-{number}")[0]
-        lock = RunLock(mine.locks, plan.run_id)
+        lock = mine.store.lock(plan.run_id)
         go.wait()
         try:
             mine.claim(plan, lock)
@@ -368,7 +447,7 @@ def test_the_models_of_a_killed_owner_are_free_at_once(url: str, state: State) -
 
     def hold() -> None:
         mine = State.open(url)
-        lock = RunLock(mine.locks, plan.run_id)
+        lock = mine.store.lock(plan.run_id)
         mine.claim(plan, lock)
         mine.begin_run(plan, plan.run_id)
         holds.set()
@@ -377,7 +456,7 @@ def test_the_models_of_a_killed_owner_are_free_at_once(url: str, state: State) -
     owner = fork.Process(target=hold)
     owner.start()
     assert holds.wait(30)
-    lock = RunLock(state.locks, "run-2")
+    lock = state.store.lock("run-2")
     successor = a_plan(intent="daily", run_id="run-2")[0]
     assert f"pid {owner.pid}" in refusal(BUSY, lambda: state.claim(successor, lock)).message
     lock.release()
@@ -388,6 +467,72 @@ def test_the_models_of_a_killed_owner_are_free_at_once(url: str, state: State) -
     assert time.monotonic() - began < 1
     assert not state.is_alive(state.run("run-1"))
     lock.release()
+
+
+# -- on a server -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_postgres(postgres) -> Iterator[str]:
+    schema = f"s_{uuid.uuid4().hex[:12]}"
+    yield f"postgresql://test:unasked@127.0.0.1:{postgres.port}/postgres?sslmode=disable&schema={schema}"
+    postgres.query(f"drop schema if exists {schema} cascade")
+
+
+def test_in_postgres_every_table_view_and_column_has_a_comment(on_postgres: str) -> None:
+    state = State.open(on_postgres)
+    bare = """SELECT c.relname, a.attname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum >= 0
+              WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'v')
+                  AND (col_description(c.oid, a.attnum) IS NULL OR obj_description(c.oid) IS NULL)"""
+    assert state.store.rows(bare.replace("a.attnum >= 0", "a.attnum > 0")) == []
+
+
+def test_a_newer_schema_on_a_server_is_refused_by_name(on_postgres: str) -> None:
+    state = State.open(on_postgres)
+    state.store.execute("UPDATE schema_version SET version = 99")
+    for open_store in (State.open, State.open_existing):
+        said = refusal(UNAVAILABLE, lambda open_store=open_store: open_store(on_postgres))
+        assert (said.code, "schema 99" in said.message, "newer" in said.hint) == ("state_schema", True, True)
+
+
+def test_a_server_that_is_away_is_named_without_its_password() -> None:
+    url = "postgresql://me:s3cret%40word@127.0.0.1:1/db?connect_timeout=2"
+    said = refusal(UNAVAILABLE, lambda: State.open(url))
+    assert "postgresql://me@127.0.0.1:1/db" in said.message
+    assert "s3cret" not in said.message + (said.hint or "")
+
+
+def test_a_session_that_loses_its_lock_can_write_nothing_more(on_postgres: str, postgres) -> None:
+    """The lock and the writes are of one session: it cannot lose the one and go on with the other."""
+    state, other = State.open(on_postgres), State.open(on_postgres)
+    plan, batches = a_plan()
+    lock = state.store.lock("run-1")
+    root = state.claim(plan, lock)
+    state.begin_run(plan, root)
+    ((backend,),) = state.store.rows("SELECT pg_backend_pid()")
+    assert other.is_alive(other.run("run-1"))
+    postgres.query(f"select pg_terminate_backend({backend})")
+    deadline = time.monotonic() + 1
+    while other.is_alive(other.run("run-1")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not other.is_alive(other.run("run-1"))
+    refusal(UNAVAILABLE, lambda: state.intend("run-1", root, batches[0]))
+    refusal(UNAVAILABLE, lambda: state.intend("run-1", root, batches[0]))
+    assert other.batches("run-1") == []
+
+
+def test_a_server_without_room_for_one_more_is_busy(on_postgres: str, postgres) -> None:
+    State.open(on_postgres).close()
+    postgres.query("create role crowd login connection limit 1")
+    crowded = on_postgres.replace("test:unasked", "crowd:x")
+    import psycopg2
+
+    holder = psycopg2.connect(host="127.0.0.1", port=postgres.port, user="crowd", dbname="postgres")
+    said = refusal(BUSY, lambda: State.open(crowded))
+    assert said.code == "state_busy"
+    holder.close()
+    postgres.query("drop role crowd")
 
 
 # -- opening, and the file -----------------------------------------------------------------------------------------
@@ -401,7 +546,9 @@ def test_looking_makes_no_store(url: str) -> None:
     existing.close()
 
 
-@pytest.mark.parametrize("bad", ["", "sqlite:", "duckdb:x", "/tmp/x", "postgresql://u:p@h/d"])
+@pytest.mark.parametrize(
+    "bad", ["", "sqlite:", "duckdb:x", "/tmp/x", "postgresql:x", "postgresql://u:p@h", "postgresql://h:x/d"]
+)
 def test_a_store_of_an_unknown_kind_is_refused(bad: str) -> None:
     for open_store in (State.open, State.open_existing):
         said = refusal(CONFIG, lambda open_store=open_store: open_store(bad, origin="SLUICE_STATE, set in .env"))
@@ -467,6 +614,79 @@ def test_another_schema_is_refused_with_the_way_out(path: Path, version: int | N
     said = told_of(path)
     assert f"has schema {version}, this Sluice speaks {SCHEMA_VERSION}" in said.message
     assert hint in (said.hint or "")
+
+
+OLD = (Path(__file__).parents[1] / "fixtures" / "state" / "schema-1.sql").read_text()
+
+
+def of_schema_1(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.executescript(OLD)
+    connection.close()
+
+
+def test_a_store_of_an_older_schema_is_brought_up_to_date_and_kept_as_a_copy(path: Path) -> None:
+    of_schema_1(path)
+    state = State.open(f"sqlite:{path}")
+    assert [(run.run_id, run.run_status, run.plan.intent) for run in state.runs()] == [
+        ("run-2", "SUCCESS", "daily"),
+        ("run-1", "RUNNING", "full_refresh"),
+    ]
+    assert [(row["status"], row["full_refresh"]) for row in state.batches("run-1")] == [("ok", 1), ("unknown", 0)]
+    assert state.store.rows("SELECT vars, retry_of FROM run_log WHERE run_id = 'run-2'") == [("{}", None)]
+    assert state.store.rows("SELECT model_name, status, rows_affected FROM model_log") == [("orders", "SUCCESS", 7)]
+    begun(state, a_plan(run_id="run-3")[0])
+    assert len(State.open(f"sqlite:{path}").runs()) == 3
+
+    copy = path.with_name("state.sqlite.schema-1")
+    with sqlite3.connect(copy) as connection:
+        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(1,)]
+        assert connection.execute("SELECT count(*) FROM run_event").fetchall() == [(3,)]
+    connection.close()
+    assert not [name for name in os.listdir(path.parent) if name.startswith(".")]
+
+
+def test_an_upgraded_store_is_like_a_new_one(path: Path, tmp_path: Path) -> None:
+    def shape(state: State) -> dict[str, list[tuple]]:
+        names = [name for (name,) in state.store.rows("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite%'")]
+        return {name: state.store.rows(f"SELECT name, type FROM pragma_table_info('{name}')") for name in sorted(names)}
+
+    of_schema_1(path)
+    assert shape(State.open(f"sqlite:{path}")) == shape(State.open(f"sqlite:{tmp_path / 'new.sqlite'}"))
+
+
+def test_an_upgrade_that_fails_leaves_the_old_store(path: Path) -> None:
+    of_schema_1(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE model_event ADD COLUMN ended_at TEXT")  # the last of the new columns is there
+    connection.close()
+    told_of(path)
+    with sqlite3.connect(path) as connection:
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(run_event)")}
+        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(1,)]
+        assert connection.execute("SELECT count(*) FROM run_log").fetchall() == [(2,)]
+    connection.close()
+    assert "retry_of" not in columns
+
+
+def test_many_processes_upgrade_one_store_together(path: Path) -> None:
+    of_schema_1(path)
+    go, said = fork.Event(), fork.Queue()
+
+    def use() -> None:
+        go.wait()
+        try:
+            said.put(len(State.open(f"sqlite:{path}").runs()))
+        except BaseException as problem:
+            said.put(repr(problem))
+
+    users = [fork.Process(target=use) for _ in range(8)]
+    for user in users:
+        user.start()
+    go.set()
+    assert [said.get(timeout=30) for _ in users] == [2] * 8
+    for user in users:
+        user.join(30)
 
 
 def test_a_folder_in_its_place_is_named(path: Path) -> None:
@@ -605,7 +825,7 @@ def test_what_was_acknowledged_survives_kill_9(path: Path) -> None:
 
 def test_a_store_that_another_process_holds_is_busy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = State.open(f"sqlite:{path}")
-    state._db.execute("PRAGMA busy_timeout = 50")
+    state.store.db.execute("PRAGMA busy_timeout = 50")
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     said = refusal(BUSY, lambda: begun(state, a_plan()[0]))
@@ -629,18 +849,10 @@ def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert modes["state.sqlite"] == "0o600"
 
 
-def test_the_store_is_what_sql_says_it_is(state: State, path: Path) -> None:
-    """Whoever reads the tables with another tool finds what the views promise."""
-    plan, batches = a_plan()
-    root = begun(state, plan)
-    done(state, root, batches[0])
-    state.end_run(plan, root, "CANCELLED", models_run=1, models_failed=0)
-    assert state._db.execute("SELECT count(*) FROM model_event").fetchone() == (0,)  # its result had no nodes
-    ((argv, stored),) = state._db.execute("SELECT argv, plan FROM run_log").fetchall()
-    assert isinstance(json.loads(argv), list)
-    assert json.loads(stored)["plan_id"] == plan.plan_id
-    assert state._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert state._db.execute("PRAGMA synchronous").fetchone() == (2,)
+def test_a_commit_is_on_disk_and_readers_are_never_shut_out(path: Path) -> None:
+    state = State.open(f"sqlite:{path}")
+    assert state.store.rows("PRAGMA journal_mode") == [("wal",)]
+    assert state.store.rows("PRAGMA synchronous") == [(2,)]
 
 
 def test_copies_of_a_closed_store_are_whole(path: Path, tmp_path: Path) -> None:

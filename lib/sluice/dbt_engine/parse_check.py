@@ -89,10 +89,10 @@ class ParseCheck:
             return None
         try:
             self._check_renderable(node)
-            self._fingerprint_held(node)
-            before = self._render(node).config.to_dict()
+            self._held_parse(node)
+            before = self._render(node)[0].config.to_dict()
             self.set_vars({**self._base_vars, **vars})
-            after = self._render(node).config.to_dict()
+            after = self._render(node)[0].config.to_dict()
         except (NeedsFresh, DbtBaseException):
             return None
         finally:

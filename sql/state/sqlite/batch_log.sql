@@ -10,10 +10,11 @@ SELECT
     latest.stage,
     latest.window_start,
     latest.window_end,
+    latest.full_refresh,
     latest.attempt,
     latest.at,
     coalesce(latest.status, 'unknown')           AS status,
     latest.duration_seconds,
     latest.message
 FROM batch_event latest
-WHERE latest.seq IN (SELECT max(seq) FROM batch_event GROUP BY root_run_id, batch_id);
+WHERE latest.seq = (SELECT max(e.seq) FROM batch_event e WHERE e.root_run_id = latest.root_run_id AND e.batch_id = latest.batch_id);

@@ -10,7 +10,13 @@ CREATE TABLE model_event (
     status           TEXT     NOT NULL,                   -- SUCCESS, ERROR, SKIPPED
     duration_seconds REAL     NOT NULL,
     rows_affected    INTEGER,
-    message          TEXT
+    message          TEXT,
+    schema_name      TEXT,
+    database_name    TEXT,
+    materialization  TEXT,
+    is_incremental   INTEGER,                             -- 1: rows were added, 0: the relation was made anew
+    started_at       TEXT,                                -- of the batch in which it ran
+    ended_at         TEXT
 );
 CREATE INDEX model_event_run ON model_event (run_id);
 CREATE INDEX model_event_node ON model_event (unique_id);

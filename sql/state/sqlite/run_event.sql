@@ -10,7 +10,7 @@ CREATE TABLE run_event (
     project_name     TEXT     NOT NULL,
     environment      TEXT     NOT NULL,                   -- the dbt target
     intent           TEXT     NOT NULL,                   -- full_refresh, daily, refill, retry
-    attempt          INTEGER  NOT NULL,                   -- 1 for the root run, then counted up by each resume
+    attempt          INTEGER  NOT NULL,                   -- 1 for the first run, then counted up by each resume or retry
     run_status       TEXT,                                -- ended: SUCCESS, FAILED, CANCELLED
     models_run       INTEGER,
     models_failed    INTEGER,
@@ -19,7 +19,14 @@ CREATE TABLE run_event (
     host             TEXT,
     pid              INTEGER,
     code_version     TEXT,                                -- version of Sluice
-    message          TEXT
+    message          TEXT,
+    vars             TEXT,                                -- began: the vars that were asked for, JSON
+    retry_of         TEXT,                                -- began: the run whose failure is retried; null, it is no retry
+    decision         TEXT,                                -- began: why the plan is what it is, in words
+    models_planned   INTEGER,                             -- began: models that it is to run
+    models_total     INTEGER,                             -- began: models that a full build would run
+    saved_seconds    REAL                                 -- began: measured seconds of the models that did not run again
 );
 CREATE INDEX run_event_root ON run_event (root_run_id);
+CREATE INDEX run_event_retry ON run_event (retry_of);
 CREATE INDEX run_event_run ON run_event (run_id);

@@ -2,8 +2,6 @@
 CREATE VIEW run_log AS
 SELECT
     began.run_id,
-    began.root_run_id,
-    began.plan_id,
     began.project_name,
     began.environment,
     began.at                                     AS run_started_at,
@@ -15,12 +13,20 @@ SELECT
     began.intent,
     began.attempt,
     began.argv,
+    began.vars,
+    began.code_version,
+    began.root_run_id,
+    began.plan_id,
     began.plan,
     began.host,
     began.pid,
-    began.code_version,
+    began.retry_of,
+    began.decision,
+    began.models_planned,
+    began.models_total,
+    began.saved_seconds,
     EXISTS (SELECT 1 FROM run_event d WHERE d.root_run_id = began.root_run_id AND d.event = 'discarded') AS is_discarded
 FROM run_event began
 LEFT JOIN run_event ended
     ON ended.seq = (SELECT max(e.seq) FROM run_event e WHERE e.run_id = began.run_id AND e.event = 'ended' AND e.seq > began.seq)
-WHERE began.seq IN (SELECT max(seq) FROM run_event WHERE event = 'began' GROUP BY run_id);
+WHERE began.seq = (SELECT max(e.seq) FROM run_event e WHERE e.run_id = began.run_id AND e.event = 'began');

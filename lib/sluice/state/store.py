@@ -1,0 +1,129 @@
+"""What a state store must be able to do, whatever it is kept in: ask, add, all or nothing, and know who lives."""
+
+import os
+import socket
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from sluice.config import ROOT
+from sluice.errors import SluiceError, busy, unavailable
+from sluice.ids import timestamp
+from sluice.records import Plan
+
+SCHEMA_VERSION = 2
+SQL = ROOT / "sql" / "state"
+Params = Mapping[str, Any]
+
+
+class Lock(Protocol):
+    """A run's sign of life: gone when its owner is, however that came about."""
+
+    def acquire(self) -> bool: ...
+
+    def release(self) -> None: ...
+
+
+class Store(ABC):
+    """An open store. A parameter is written `$name`; timestamps go in and come out as RFC 3339 in UTC.
+
+    Every method raises SluiceError: 69 when the store is away, damaged or full, 75 when somebody else holds it.
+    """
+
+    name: str  # for people; without a password
+
+    @abstractmethod
+    def rows(self, sql: str, params: Params | None = None) -> list[tuple]:
+        """All rows of a query."""
+
+    @abstractmethod
+    def execute(self, sql: str, params: Params | None = None) -> None:
+        """Carry out one statement."""
+
+    @abstractmethod
+    def insert(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows that all have the same columns, all or none of them."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """All changes inside or none, on disk at the end. Where there are no transactions, each is kept by itself."""
+
+    @abstractmethod
+    def lock(self, run_id: str) -> Lock:
+        """The lock of a run, not yet taken."""
+
+    @abstractmethod
+    def is_held(self, run_id: str) -> bool:
+        """Whether the owner of this run is alive."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def claim_models(self, plan: Plan, lock: Lock) -> None:
+        """Take the plan's models for its run. Raises SluiceError (75) when a living run has one of them."""
+        mine = {model.unique_id for model in plan.models}
+        held = self.rows(
+            """SELECT unique_id, run_id, host, pid, command, began_at FROM model_lock
+               WHERE project_name = $project AND environment = $target""",
+            {"project": plan.project, "target": plan.target},
+        )
+        for owner in {row[1] for row in held if row[0] in mine and row[1] != plan.run_id}:
+            rows = [row for row in held if row[1] == owner]
+            if self.is_held(owner):
+                _, _, host, pid, command, began_at = rows[0]
+                shared = sorted(row[0] for row in rows if row[0] in mine)
+                raise at_work(shared, command=command, pid=pid, host=host, began_at=began_at, run_id=owner)
+            self.release_models(owner)
+        self.release_models(plan.run_id)
+        own = whoami()
+        self.insert(
+            "model_lock",
+            [
+                {"project_name": plan.project, "environment": plan.target, "unique_id": uid, "run_id": plan.run_id, **own}
+                for uid in sorted(mine)
+            ],
+        )  # fmt: skip
+
+    def release_models(self, run_id: str) -> None:
+        """Give the models of a run back."""
+        self.execute("DELETE FROM model_lock WHERE run_id = $run", {"run": run_id})
+
+
+def whoami() -> dict[str, Any]:
+    """Who claims, as model_lock says it."""
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "command": os.path.basename(sys.argv[0]),
+        "began_at": timestamp(),
+    }
+
+
+def at_work(unique_ids: Iterable[str], *, command: str, pid: int, host: str, began_at: str, run_id: str) -> SluiceError:
+    """The refusal of a claim: who has the models, where, since when."""
+    return busy(f"{some(unique_ids)}: {command} is at work on it, pid {pid} on {host}, since {began_at} (run {run_id})")
+
+
+def some(unique_ids: Iterable[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    names = [unique_id.rsplit(".", 1)[-1] for unique_id in unique_ids]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def wrong_version(name: str, version: object, way_out: str) -> SluiceError:
+    """The refusal of a store whose schema is not the one that this Sluice speaks."""
+    newer = isinstance(version, int) and version > SCHEMA_VERSION
+    return unavailable(
+        f"the state store {name} has schema {version}, this Sluice speaks {SCHEMA_VERSION}",
+        code="state_schema",
+        hint="run the newer Sluice that wrote it" if newer else way_out,
+    )
+
+
+def schema(dialect: str) -> list[str]:
+    """The scripts that make the schema: tables, then views on them, then views on views."""
+    scripts = [path.read_text() for path in sorted((SQL / dialect).glob("*.sql"))]
+    return sorted(scripts, key=lambda script: ("CREATE VIEW" in script, "FROM run_log" in script))
