@@ -24,7 +24,7 @@ from sluice.records import Record, SyncState
 from sluice.signals import interruptible
 from sluice.sync import overlap as bookmarks
 from sluice.sync.load import Load, Options
-from sluice.sync.target import Event, Target
+from sluice.sync.target import Event, Target, in_utc
 from sluice.warehouse import WarehouseError, connect
 
 LONGEST_LINE_BYTES = 1 << 26
@@ -48,7 +48,7 @@ class Place:
             _make_duckdb(str(credentials.get("path", ":memory:")))
         more = {"lock_wait_s": self.config.lock_wait_s, "timeout_s": TIMEOUT_S}
         with connect(credentials, tag=tag, **more) as warehouse:  # type: ignore[arg-type]
-            target = _target(warehouse, self.schema, self.config.state_dir / "sync" / f"{_digest(source)}.jsonl")
+            target = target_on(warehouse, self.schema, self.config.state_dir / "sync" / f"{_digest(source)}.jsonl")
             if create:
                 target.prepare()
             yield target
@@ -68,13 +68,21 @@ def _make_duckdb(path: str) -> None:
         duckdb.connect(path).close()
 
 
-def _target(warehouse: Any, schema: str, chunk: Path) -> Target:
+def target_on(warehouse: Any, schema: str, chunk: Path) -> Target:
     if warehouse.adapter == "duckdb":
         from sluice.sync.duckdb import DuckDBTarget
 
         warehouse.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
         warehouse.execute("SET TimeZone = 'UTC'")
         return DuckDBTarget(warehouse, schema, chunk)
+    if warehouse.adapter == "postgres":
+        from sluice.sync.postgres import PostgresTarget
+
+        return PostgresTarget(warehouse, schema)
+    if warehouse.adapter == "clickhouse":
+        from sluice.sync.clickhouse import ClickHouseTarget
+
+        return ClickHouseTarget(warehouse, schema)
     raise misconfigured(
         f"{warehouse.credentials}: sync-cursor loads into duckdb, postgres and clickhouse",
         code="sync_adapter",
@@ -216,6 +224,7 @@ def _sync_states(target: Target, now: datetime) -> Iterator[SyncState]:
         )
     }  # fmt: skip
     for source, status, last_at, txid, updated_at, count in logged:
+        last_at, updated_at = last_at and in_utc(last_at), in_utc(updated_at)
         failed, received, inserted, updated, rejected, runs, mean_s = figures.get(source, [0] * 6 + [None])
         yield SyncState(
             source=source,

@@ -39,20 +39,15 @@ class DuckDBTarget(Target):
         return problem.number in _REFUSALS
 
     def load(self, batch: Batch, *, has_history: bool) -> Counts:
-        counts = Counts()
-        if batch.lines:
-            self._chunk.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                with open(self._chunk, "wb") as chunk:
-                    chunk.writelines(batch.lines)
-                self._buffer_bytes = max(_BUFFER_BYTES, 2 * max(map(len, batch.lines)))
-                counts = self._merge(batch.table, has_history=has_history)
-            finally:
-                with suppress(OSError):
-                    self._chunk.unlink()
-        if batch.activates is not None:
-            counts.removed = self._remove_other_versions(batch.table, batch.activates, has_history=has_history)
-        return counts
+        self._chunk.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with open(self._chunk, "wb") as chunk:
+                chunk.writelines(batch.lines)
+            self._buffer_bytes = max(_BUFFER_BYTES, 2 * max(map(len, batch.lines)))
+            return self._merge(batch.table, has_history=has_history)
+        finally:
+            with suppress(OSError):
+                self._chunk.unlink()
 
     def _merge(self, table: Table, *, has_history: bool) -> Counts:
         quote, place, source = self.warehouse.quote, self.place(table.name), self._source(table)
@@ -119,20 +114,6 @@ class DuckDBTarget(Target):
                 f"THEN CAST({value} AS {self.type_of(column)}) ELSE error('no decimal of {column.scale}') END"
             )
         return value
-
-    def _remove_other_versions(self, table: Table, version: int, *, has_history: bool) -> int:
-        quote, place = self.warehouse.quote, self.place(table.name)
-        there = self.columns_of(table.name)
-        if VERSION not in there:
-            return 0
-        is_other = f"{quote(VERSION)} IS DISTINCT FROM {int(version)}"
-        if has_history:
-            names = _list(map(quote, there))
-            self.warehouse.execute(
-                f"INSERT INTO {self.place(table.name + '_history')} ({names}, {quote(REPLACED_AT)}) "
-                f"SELECT {names}, now() FROM {place} WHERE {is_other}"
-            )
-        return self.warehouse.value(f"DELETE FROM {place} WHERE {is_other}")
 
 
 def _list(parts) -> str:

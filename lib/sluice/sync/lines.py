@@ -19,6 +19,7 @@ from sluice.sync.columns import DECIMAL_DIGITS, DECIMAL_SCALE, Column
 INT64 = 1 << 63
 # A number among the text of JSON that a double may not hold, or that a reader would write in another way.
 _UNSAFE_NUMBER = re.compile(rb"[:,\[]\s*-?(?:\d[\d.]{15,}|[\d.]+[eE])").search
+_UNUSUAL_NAME = re.compile(r'["\\\x00-\x1f]').search  # the checker knows no field of such a name
 _FIRST_BYTES = {"object": b"{", "array": b"[", "boolean": b"tf", "number": b"-0123456789", "integer": b"-0123456789"}
 _JSON_TYPES: dict[type, set[str]] = {
     str: {"string"}, bool: {"boolean"}, int: {"integer", "number"}, Decimal: {"number"}, dict: {"object"}, list: {"array"},
@@ -32,6 +33,8 @@ class Unfit(ValueError):
 def checker(stream: str, columns: list[Column]) -> Callable[[bytes], Any]:
     """A function that decodes a line to a message with `version` and `record`, whose attribute `f3` is the field of the
     fourth column. It raises msgspec.DecodeError or UnicodeDecodeError for a line of another kind, or one in doubt."""
+    if any(_UNUSUAL_NAME(column.field) for column in columns):
+        return _always_in_doubt
     fields: list[Any] = []
     for number, column in enumerate(columns):
         kind: Any = _fast_type(column)
@@ -59,7 +62,7 @@ def checker(stream: str, columns: list[Column]) -> Callable[[bytes], Any]:
         return decode
 
     def decode_nested(line: bytes) -> Any:
-        found = decode(line)
+        found: Any = decode(line)
         for name, first_bytes, is_nullable in nested:
             raw = bytes(getattr(found.record, name))
             if raw and (_UNSAFE_NUMBER(raw) or raw[0] not in first_bytes) and not (raw == b"null" and is_nullable):
@@ -67,6 +70,10 @@ def checker(stream: str, columns: list[Column]) -> Callable[[bytes], Any]:
         return found
 
     return decode_nested
+
+
+def _always_in_doubt(_: bytes) -> Any:
+    raise msgspec.ValidationError
 
 
 def _fast_type(column: Column) -> Any:

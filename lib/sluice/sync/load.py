@@ -13,7 +13,7 @@ from logging import Logger
 from sluice import singer
 from sluice.errors import FAILED, SluiceError, bad_stream
 from sluice.ids import timestamp
-from sluice.records import SyncResult
+from sluice.records import SyncResult, SyncStatus
 from sluice.sync.stream import Stream, table_name
 from sluice.sync.target import Bookmark, Counts, Event, Position, Refused, Target
 
@@ -221,7 +221,7 @@ class Load:
             problems.append(f"{self._uncovered} records came after the last STATE: the tap died, or writes none")
         waiting_rejects = sum(len(stream.rejects) for stream in self._streams.values())
         rejected = waiting_rejects + sum(stream.total.rejected for stream in self._streams.values())
-        status = "failed" if behind else "partial" if problems or rejected else "success"
+        status: SyncStatus = "failed" if behind else "partial" if problems or rejected else "success"
         if rejected:
             problems.append(f"{rejected} records break their schema: see sync_reject")
         ended = Event(

@@ -8,14 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from sluice.config import ROOT
 from sluice.errors import refused
+from sluice.records import SyncStatus
 from sluice.sync.columns import Column
 from sluice.warehouse import Warehouse, WarehouseError
 
+SQL = ROOT / "sql" / "sync"
 SYNCED_AT, VERSION, REPLACED_AT = "_synced_at", "_table_version", "_replaced_at"
 Bookmark = tuple[datetime, str]  # the newest record's time and key
 
@@ -79,7 +81,7 @@ class Event:
     state: str | None = None
     bookmark: Bookmark | None = None
     counts: Counts = field(default_factory=Counts)
-    sync_status: str | None = None
+    sync_status: SyncStatus | None = None
     duration_s: float | None = None
     message: str | None = None
 
@@ -117,12 +119,17 @@ class Target(ABC):
         """Make the schema and Sluice's own tables, where they are not there."""
         self.warehouse.execute(self.create_schema())
         for name in ("sync_event", "sync_reject", "sync_log"):
-            for statement in (ROOT_SQL / self.dialect / f"{name}.sql").read_text().split(";\n"):
+            for statement in (SQL / self.dialect / f"{name}.sql").read_text().split(";\n"):
                 if statement.strip():
-                    self.warehouse.execute(statement.replace("{schema}", self.warehouse.quote(self.schema)))
+                    self.warehouse.execute(statement.replace("{schema}", self.home))
 
     def create_schema(self) -> str:
-        return f"CREATE SCHEMA IF NOT EXISTS {self.warehouse.quote(self.schema)}"
+        return f"CREATE SCHEMA IF NOT EXISTS {self.home}"
+
+    @property
+    def home(self) -> str:
+        """The schema's full name: alone it may be that of a DuckDB file, too."""
+        return self.warehouse.relation(self.warehouse.credentials.database, None, self.schema)
 
     def exists(self) -> bool:
         """Whether anything was ever loaded here."""
@@ -209,7 +216,7 @@ class Target(ABC):
         """The decimals of a decimal type, None of another."""
 
     def place(self, table: str) -> str:
-        return self.warehouse.relation(None, self.schema, table)
+        return self.warehouse.relation(self.warehouse.credentials.database, self.schema, table)
 
     # -- reading --------------------------------------------------------------------------------------
 
@@ -226,7 +233,7 @@ class Target(ABC):
             f"SELECT state FROM {event} WHERE source = $source AND state IS NOT NULL ORDER BY seq DESC LIMIT 1",
             {"source": source},
         )
-        return Position(state[0][0] if state else None, {stream: (at, str(key)) for stream, at, key in marks})
+        return Position(state[0][0] if state else None, {stream: (in_utc(at), str(key)) for stream, at, key in marks})
 
     @contextmanager
     def exclusively(self, source: str) -> Iterator[None]:
@@ -247,7 +254,10 @@ class Target(ABC):
         with self.all_or_nothing():
             for batch in batches:
                 try:
-                    counts.append(self.load(batch, has_history=has_history))
+                    done = self.load(batch, has_history=has_history) if batch.lines else Counts()
+                    if batch.activates is not None:
+                        done.removed = self._remove_other_versions(batch, has_history=has_history)
+                    counts.append(done)
                 except WarehouseError as problem:
                     if self.is_refusal(problem):
                         raise Refused(batch.table.name, problem) from None
@@ -271,6 +281,22 @@ class Target(ABC):
     @abstractmethod
     def load(self, batch: Batch, *, has_history: bool) -> Counts:
         """Upsert the lines of a batch; the later of two with one key wins."""
+
+    def _remove_other_versions(self, batch: Batch, *, has_history: bool) -> int:
+        place, there = self.place(batch.table.name), self.columns_of(batch.table.name)
+        if VERSION not in there:
+            return 0
+        final = self.final if batch.table.keys else ""
+        is_other = f"coalesce({self.warehouse.quote(VERSION)}, -1) <> {int(batch.activates or 0)}"
+        count = self.warehouse.value(f"SELECT count(*) FROM {place}{final} WHERE {is_other}")
+        if has_history:
+            names = ", ".join(map(self.warehouse.quote, there))
+            self.warehouse.execute(
+                f"INSERT INTO {self.place(batch.table.name + '_history')} ({names}, {self.warehouse.quote(REPLACED_AT)}) "
+                f"SELECT {names}, {self.now} FROM {place}{final} WHERE {is_other}"
+            )
+        self.warehouse.execute(f"DELETE FROM {place} WHERE {is_other}")
+        return count
 
     @abstractmethod
     def is_refusal(self, problem: WarehouseError) -> bool:
@@ -302,10 +328,13 @@ class Target(ABC):
         )
 
     now: ClassVar[str] = "now()"
+    final: ClassVar[str] = ""  # what makes a table's rows one for each key
 
     def moment(self, at: datetime) -> str:
         """A moment as the database reads it."""
         return f"TIMESTAMPTZ '{at.isoformat()}'"
 
 
-ROOT_SQL = ROOT / "sql" / "sync"
+def in_utc(at: datetime) -> datetime:
+    """Not every driver says that what it gives is in UTC."""
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
