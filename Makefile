@@ -44,9 +44,13 @@ clickhouse: $(VENV) .venv/.clickhouse ## A real ClickHouse on loopback until Ctr
 test: $(READY) ## Everything that must hold: lint, types, pytest, bats
 	@tests/run
 
+test-faults: $(READY) ## What takes longer: thousands of histories, kills at many points
+	@.venv/bin/pytest -n "$$(nproc)" --dist worksteal tests/faults
+
 bench: $(READY) ## What is claimed about speed, measured against what a user would do instead
 	@.venv/bin/python bench/batch_overhead.py
 	@.venv/bin/python bench/memory.py
+	@.venv/bin/python bench/sync.py
 
 docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
 	@PYTHONPATH=lib .venv/bin/python -m sluice.docs
@@ -81,4 +85,4 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: optimize full-refresh refill daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help
+.PHONY: optimize full-refresh refill daily-refresh clickhouse sample-data pending runs test test-faults bench docs lint setup lock clean help

@@ -100,6 +100,8 @@ def _digest(source: str) -> str:
 def load(ctx: Context, where: Place, source: str, options: Options) -> Generator[Record, None, int]:
     """Load what comes on standard input. Raises SluiceError: 65 for what is no Singer stream, after what came whole is
     written; 75 while another load of the source runs; 1 with too many rejects; WarehouseError."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise refused("reads what a tap writes, and there is no pipe", code="sync_no_pipe", hint="sync-cursor --help")
     ctx.run_id = ctx.run_id or new_run_id()
     if ctx.dry_run:
         return (yield from _load(ctx, None, source, options))

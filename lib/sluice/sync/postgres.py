@@ -86,7 +86,7 @@ class PostgresTarget(Target):
         text = b"".join(batch.lines)
         for plain, escaped in _COPY_ESCAPES:
             text = text.replace(plain, escaped)
-        self.warehouse.copy("COPY sluice_lines (line) FROM STDIN", io.BytesIO(text))
+        self.warehouse.copy("COPY sluice_lines (line) FROM STDIN", io.BytesIO(text))  # type: ignore[attr-defined]
         values = [f"{self._value(column)} AS {quote(column.name)}" for column in table.columns]
         values += [f"(line ->> 'version')::bigint AS {quote(VERSION)}"] if table.has_version else []
         rows = f"SELECT {_list(values)}, _position FROM sluice_lines"
