@@ -78,6 +78,7 @@ class Context:
         self.line = 0
         self._reads, self._sees = frozenset(reads), frozenset(sees)
         self.keeps = False
+        self.stdout: int | None = None  # of a command that speaks another protocol there
         self._sink: Any = None
 
     def pass_on(self, line: bytes) -> None:
@@ -128,11 +129,13 @@ def main(
     reads: tuple[str, ...] = (),
     sees: tuple[str, ...] = (),
     project: bool = False,
+    owns_stdout: bool = False,
 ) -> None:
     """Run a bin script: parse its flags, run `body(ctx, **flags)`, write its records, exit.
 
     `reads` are the record types that the command consumes, `sees` those it looks at and passes on. `project` adds the
-    flags that find a dbt project. `body` may return an exit code; without one it is 1 when a unit failed, else 0.
+    flags that find a dbt project. With `owns_stdout` the body speaks another protocol on `ctx.stdout`; its records go
+    where its flag `records` says, - for stdout, None for nowhere. `body` may return an exit code; without one it is 1 when a unit failed, else 0.
     """
     name = body.__name__.replace("_", "-")
     if sys.stderr is None:  # `2>&-`: the next file to be opened would get its number, and what people read
@@ -147,7 +150,7 @@ def main(
         if (reads or sees) and (sys.stdin is None or sys.stdin.isatty()):
             print(f"{name}: reads records from a pipe, and there is none\n  try: {name} --help", file=sys.stderr)
             sys.exit(2)
-        sys.exit(_execute(name, body, flags, common | own, reads, sees))
+        sys.exit(_execute(name, body, flags, common | own, reads, sees, owns_stdout))
 
     shared = COMMON | (PROJECT if project else {})
     run.__signature__ = _signature(body, shared)  # type: ignore[attr-defined]
@@ -197,8 +200,9 @@ def _verbatim(doc: str) -> str:
 
 
 def _execute(
-    name: str, body: Callable[..., Any], flags: dict, common: dict, reads: tuple[str, ...], sees: tuple[str, ...]
-) -> int:
+    name: str, body: Callable[..., Any], flags: dict, common: dict, reads: tuple[str, ...], sees: tuple[str, ...],
+    owns_stdout: bool,
+) -> int:  # fmt: skip
     from sluice import errors, pipe, records, signals
 
     os.umask(0o077)
@@ -206,7 +210,9 @@ def _execute(
         os.environ["NO_COLOR"] = "1"
     signals.install()
     stdout = _claim_stdout()
-    sink = _screen(stdout) if os.isatty(stdout) and not common["json"] else pipe.Writer(stdout)
+    records_to = (flags.pop("records") or os.devnull) if owns_stdout else "-"
+    fd = stdout if records_to == "-" else _open_records(name, records_to)
+    sink = _screen(fd) if os.isatty(fd) and not common["json"] else pipe.Writer(fd)
     began = time.monotonic()
     counts: dict[Any, int] = {}
     code = None
@@ -214,6 +220,7 @@ def _execute(
     try:
         ctx = Context(name, common, reads=reads, sees=sees)
         ctx._sink = sink
+        ctx.stdout = stdout if owns_stdout and records_to != "-" else None
         running = body(ctx, **flags)
         try:
             while True:
@@ -281,6 +288,15 @@ def _claim_stdout() -> int:
     private = os.dup(1)
     os.dup2(2, 1)
     return private
+
+
+def _open_records(name: str, path: str) -> int:
+    """A file that records are appended to."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        print(f"{name}: --records {path}: {problem.strerror}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _emit(sink: Any, record: "Record", ctx: Context | None) -> None:

@@ -23,6 +23,9 @@ FLOW = [
     "run-dbt-batch",
     "optimize-partitions",
     "canary-check",
+    "tap-exchange",
+    "tap-debank",
+    "sync-cursor",
     "notify",
     "sluice-state",
 ]

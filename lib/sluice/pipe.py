@@ -66,7 +66,9 @@ class Writer:
             raise StreamClosed from None
 
 
-def read_lines(fd: int, before_wait: Callable[[], None]) -> Iterator[tuple[int, bytes]]:
+def read_lines(
+    fd: int, before_wait: Callable[[], None], most_bytes: int = MAX_LINE_BYTES
+) -> Iterator[tuple[int, bytes]]:
     """Yield (number from 1, line with its newline). `before_wait` is called whenever the next read could block."""
     rest, number = b"", 0
     while True:
@@ -79,11 +81,11 @@ def read_lines(fd: int, before_wait: Callable[[], None]) -> Iterator[tuple[int, 
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             number += 1
-            if len(line) > MAX_LINE_BYTES:
-                raise _too_long(number)
+            if len(line) > most_bytes:
+                raise _too_long(number, most_bytes)
             yield number, line + b"\n"
-        if len(rest) > MAX_LINE_BYTES:
-            raise _too_long(number + 1)
+        if len(rest) > most_bytes:
+            raise _too_long(number + 1, most_bytes)
     if rest:
         raise bad_stream(
             f"line {number + 1}: the input ended inside this line; the command before it died",
@@ -92,8 +94,8 @@ def read_lines(fd: int, before_wait: Callable[[], None]) -> Iterator[tuple[int, 
         )
 
 
-def _too_long(number: int):
-    return bad_stream(f"line {number}: longer than {MAX_LINE_BYTES} bytes", line=number)
+def _too_long(number: int, most_bytes: int):
+    return bad_stream(f"line {number}: longer than {most_bytes} bytes", line=number)
 
 
 def read_records(

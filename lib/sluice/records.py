@@ -16,6 +16,7 @@ Status = Literal["ok", "failed", "skipped", "cancelled", "dry_run"]
 Reason = Literal["full_refresh", "stage", "gap", "retry", "refill", "daily", "forced"]
 Mode = Literal["replace", "append", "whole"]
 RunStatus = Literal["RUNNING", "SUCCESS", "FAILED", "CANCELLED"]
+SyncStatus = Literal["success", "partial", "failed"]
 Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
 Scalar = str | int | float | bool | None
 Vars = dict[str, Scalar | list[Scalar]]
@@ -242,6 +243,52 @@ class CheckResult(Record, kw_only=True, tag="check_result"):
     error: str | None = None
 
 
+class SyncResult(Record, kw_only=True, tag="sync_result"):
+    """What one run brought of one stream. Cursors are the newest bookmark and its key, as far as a STATE covers them.
+
+    `unchanged_rows` were there like this, or a later record of the batch has their key. `sync_status` is partial when
+    records came after the last STATE or some broke their schema; then, too, what came is there.
+    """
+
+    source: str
+    stream: str
+    sync_status: SyncStatus
+    status: Status
+    cursor_before: str | None = None
+    cursor_after: str | None = None
+    received_rows: int = 0
+    inserted_rows: int | None = None
+    updated_rows: int | None = None
+    unchanged_rows: int | None = None
+    rejected_rows: int = 0
+    duration_s: float = 0.0
+    error: str | None = None
+
+
+class SyncState(Record, kw_only=True, tag="sync_state"):
+    """One source as its target database knows it: a row of sync_log, with figures over all of its runs.
+
+    `lag_s` is the age of the newest bookmark. `mean_s` is of the runs that ended. `saved_ratio` is the share of rows that
+    a run, on average, did not have to fetch, of those that were there already.
+    """
+
+    source: str
+    sync_status: SyncStatus | None
+    last_sync_ts: str | None
+    last_txid: str | None
+    updated_at: str
+    sync_count: int
+    failed_count: int
+    lag_s: float | None
+    received_rows: int
+    inserted_rows: int
+    updated_rows: int
+    rejected_rows: int
+    mean_s: float | None
+    saved_ratio: float | None
+    message: str | None = None
+
+
 class RunState(Record, kw_only=True, tag="run_state"):
     """One run as the state store knows it. `status` as in run_log; `is_alive`: a process is at work on it now.
 
@@ -338,6 +385,8 @@ TYPES: dict[str, type[Record]] = {
         BatchResult,
         PartitionResult,
         CheckResult,
+        SyncResult,
+        SyncState,
         RunState,
         NotifyResult,
         Error,

@@ -26,6 +26,8 @@ from sluice.records import (
     RunState,
     Savings,
     Summary,
+    SyncResult,
+    SyncState,
 )
 
 _STYLES = {"ok": "green", "failed": "bold red", "skipped": "yellow", "cancelled": "yellow", "dry_run": "cyan",
@@ -129,6 +131,22 @@ class Screen:
         line.append(f"\n    {result.error}" if result.error else "")
         self._console.print(line)
 
+    def sync_result(self, result: SyncResult) -> None:
+        line = Text(f"{result.status:9}", style=_STYLES[result.status])
+        line.append(f" {result.source}: {result.stream}  received {result.received_rows}", style="default")
+        for name in ("inserted", "updated", "unchanged", "rejected"):
+            line.append(f"  {name} {count}" if (count := getattr(result, f"{name}_rows")) else "")
+        line.append(f"  to {result.cursor_after}" if result.cursor_after else "", style="dim")
+        line.append(f"\n    {result.error}" if result.error else "")
+        self._console.print(line)
+
+    def sync_state(self, state: SyncState) -> None:
+        line = Text(f"{state.sync_status or '-':9}", style=_STYLES[_SYNC[state.sync_status or "partial"]])
+        line.append(f" {state.source}  to {state.last_sync_ts or '-'} {state.last_txid or ''}  ", style="default")
+        line.append(f"rows {state.inserted_rows}  runs {state.sync_count}, not well {state.failed_count}")
+        line.append(f"\n    {state.message}" if state.message else "")
+        self._console.print(line)
+
     def run_state(self, run: RunState) -> None:
         line = Text(f"{run.run_id}  {run.began_at[:19]}  ")
         line.append(f"{'at work' if run.is_alive else run.run_status:9}", style=_STYLES[run.run_status])
@@ -175,10 +193,14 @@ class Screen:
         """Shown on stderr already."""
 
 
-_WORK = (BatchResult, PartitionResult, CheckResult)
+_SYNC = {"success": "ok", "partial": "skipped", "failed": "failed"}
+_WORK = (BatchResult, PartitionResult, CheckResult, SyncResult)
 _VIEWS: dict[type[Record], Any] = {
-    Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate, BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, RunState: Screen.run_state, DailyRun: Screen.daily_run, Savings: Screen.savings,
-    NotifyResult: Screen.notify_result, Summary: Screen.summary, Error: Screen.error,
+    Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate,
+    BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result,
+    SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state,
+    DailyRun: Screen.daily_run, Savings: Screen.savings, NotifyResult: Screen.notify_result, Summary: Screen.summary,
+    Error: Screen.error,
 }  # fmt: skip
 
 

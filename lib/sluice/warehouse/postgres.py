@@ -1,7 +1,7 @@
 """Postgres: one session, its limits set before the first statement, its name what the tag says."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from sluice.errors import misconfigured, refused
 from sluice.profiles import Credentials
@@ -59,6 +59,15 @@ class Postgres(Warehouse):
     def relation(self, database: str | None, schema: str | None, name: str) -> str:
         """Schema and name: a session sees only its own database."""
         return super().relation(None, schema, name)
+
+    def copy(self, sql: str, lines: BinaryIO) -> None:
+        """Carry out a `COPY … FROM STDIN` with these lines. Raises WarehouseError."""
+
+        def ask() -> None:
+            with self._connection.cursor() as cursor:
+                cursor.copy_expert(sql, lines)
+
+        self._bounded(ask, self.timeout_s)
 
     def close(self) -> None:
         self._connection.close()
