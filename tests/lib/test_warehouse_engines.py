@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from servers import USERS, Postgres
-from test_warehouse import FULL_REFRESH, Warehouse, ask, assert_same, batch, batches, sample
+from test_warehouse import DAILY, FULL_REFRESH, Warehouse, ask, assert_same, batch, batches, sample
 
 from sluice.clickhouse_server import ClickHouseServer
 
@@ -187,19 +187,19 @@ def test_daily_runs_on_clickhouse_take_back_what_the_source_takes_back(on_clickh
     on_clickhouse.query(
         f"insert into raw.transfers values (toDateTime('{earlier} 12:00:00'), 'USDC', '0x{0:040}', '0x{1:040}', 5)"
     )
-    on_clickhouse.run(["run"])
+    on_clickhouse.run(DAILY)
     held = f"select day from analytics.int_balances_daily where address = '0x{1:040}' order by day"
     assert on_clickhouse.query(held) == [(earlier,), (END,)]
 
-    on_clickhouse.run(sample(END, rewrite_from=str(earlier)), ["run"])
+    on_clickhouse.run(sample(END, rewrite_from=str(earlier)), DAILY)
     assert_same(on_clickhouse.rows("raw"), raw)
     assert_same(on_clickhouse.rows("analytics"), built)
 
-    on_clickhouse.run(sample(later), ["run"])
+    on_clickhouse.run(sample(later), DAILY)
     daily = on_clickhouse.rows("analytics")
     on_clickhouse.run(FULL_REFRESH)
     assert_same(on_clickhouse.rows("analytics"), daily)
-    on_clickhouse.run(sample(END), ["run"])
+    on_clickhouse.run(sample(END), DAILY)
     assert_same(on_clickhouse.rows("analytics"), built)
 
 

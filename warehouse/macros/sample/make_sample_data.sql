@@ -7,8 +7,9 @@
   sample_scale  1 = 40 tokens, 2,000 addresses, 150 validators; default: var sample_scale
   sample_end    last day, like '2026-11-21'; default: var sample_end, else the current UTC date
   rewrite_from  write the days from this one on again, like '2026-04-17'
+  market        false: without raw.price_histories
 -#}
-{% macro make_sample_data(sample_scale=none, sample_end=none, rewrite_from=none) -%}
+{% macro make_sample_data(sample_scale=none, sample_end=none, rewrite_from=none, market=true) -%}
     {%- set scale = (var('sample_scale') if sample_scale is none else sample_scale) | float -%}
     {%- set end = (sample_end or var('sample_end', none) or run_started_at.strftime('%Y-%m-%d')) | string -%}
     {%- set size = sample_size(scale) -%}
@@ -27,5 +28,8 @@
     {%- else -%}
         {%- do write_sample_days(size, kept, end) -%}
         {%- do log('Synthetic data written: scale ' ~ scale ~ ', after ' ~ kept ~ ', to ' ~ end, info=true) -%}
+    {%- endif -%}
+    {%- if market -%}
+        {%- do make_price_histories([3, (10 * scale) | round | int] | max, end) -%}
     {%- endif -%}
 {%- endmacro %}

@@ -1,0 +1,242 @@
+"""Price bars and EMAs of the bundled project: what pandas makes of the same prices, however they were loaded."""
+
+import json
+import os
+import signal
+import time
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import market
+import pandas as pd
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from servers import Postgres
+from test_warehouse import Warehouse, ask
+from test_warehouse_engines import OnPostgres
+
+pytest_plugins = ["servers"]
+
+MODELS = ["price_bars_1d", *market.BARS, *market.EMAS, "ema_v2"]
+COLUMNS = ["id", "ts", *market.PRICES, "volume", "market_cap", "time_high", "time_low"]
+DEFECTS = {
+    (1, "2019-06-30", "null_price"),
+    (1, "2021-05-19", "high_below_low"),
+    (52, "2020-03-12", "nonpositive"),
+    (52, "2022-08-09", "open_or_close_outside_range"),
+    (52, "2124-06-16", "future_day"),
+    (825, "2024-02-29", "duplicate_day"),
+}
+
+
+def sample(end: str | date, ids: int = 3) -> list[str]:
+    return ["run-operation", "make_price_histories", "--args", json.dumps({"ids": ids, "end": str(end)})]
+
+
+def refresh(to: str | date | None = None, *flags: str, select: str = "tag:market", **variables: Any) -> list[str]:
+    if to is not None:
+        variables["incremental_end_date"] = str(to)
+    return ["run", "--select", select, *flags, "--vars", json.dumps(variables)]
+
+
+@st.composite
+def price_histories(draw) -> pd.DataFrame:
+    """One id's prices between 2014 and 2021, with gaps, from 1 day to some years."""
+    days = draw(st.integers(1, 700))
+    gaps = draw(st.lists(st.sampled_from([1, 1, 1, 1, 2, 3, 8, 40]), min_size=1, max_size=25))
+    moves = draw(st.lists(st.floats(0.8, 1.25), min_size=1, max_size=25))
+    start = date(2014, 1, 1) + timedelta(days=draw(st.integers(0, 1500)))
+    close, rows = draw(st.floats(1e-4, 1e5)), []
+    for i in range(days):
+        start += timedelta(days=gaps[i % len(gaps)])
+        if start > date(2021, 12, 31):
+            break
+        before, close = close, min(max(close * moves[i % len(moves)], 1e-8), 1e12)
+        noon = datetime(start.year, start.month, start.day, 12)
+        rows.append([0, noon + timedelta(hours=11), before, max(before, close) * 1.01, min(before, close) * 0.99, close,
+                     float(i * 1000), None if i % 7 == 3 else close * 21e6, noon, noon])  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def made() -> pd.DataFrame:
+    """The prices of 25 ids that hypothesis made, from 100 on."""
+    found: list[pd.DataFrame] = []
+
+    @settings(max_examples=25, phases=[Phase.generate])
+    @given(price_histories())
+    def collect(prices: pd.DataFrame) -> None:
+        found.append(prices)
+
+    collect()
+    return pd.concat([prices.assign(id=100 + i) for i, prices in enumerate(found)])
+
+
+class OnDuckDB(Warehouse):
+    def load(self, prices: pd.DataFrame) -> None:
+        import duckdb
+
+        with duckdb.connect(str(self.database)) as connection:
+            connection.register("prices", prices)
+            connection.execute("insert into raw.price_histories select * from prices")
+
+    def frame(self, relation: str) -> pd.DataFrame:
+        import duckdb
+
+        with duckdb.connect(str(self.database), read_only=True) as connection:
+            return connection.execute(f"select * from {relation}").df()
+
+    def close(self) -> None:
+        """No process is left."""
+
+
+class OnPostgresToo(OnPostgres):
+    def load(self, prices: pd.DataFrame) -> None:
+        values = ", ".join(
+            "(" + ", ".join("null" if pd.isna(value) else f"'{value}'" for value in row) + ")"
+            for row in prices.itertuples(index=False)
+        )
+        self.query(f"insert into raw.price_histories values {values}")
+
+    def frame(self, relation: str) -> pd.DataFrame:
+        schema, name = relation.split(".")
+        named = self.query(
+            f"select column_name from information_schema.columns where table_schema = '{schema}' and table_name = '{name}' order by ordinal_position"
+        )
+        frame = pd.DataFrame(self.query(f"select * from {relation}"), columns=[column for (column,) in named])
+        return frame.assign(**{day: pd.to_datetime(frame[day]) for day in ("day", "period_start") if day in frame})
+
+
+def tables(warehouse: Any) -> dict[str, pd.DataFrame]:
+    return {name: warehouse.frame(f"analytics.{name}") for name in MODELS}
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def warehouse(request: pytest.FixtureRequest, tmp_path: Path):
+    if request.param == "duckdb":
+        found: Any = OnDuckDB(tmp_path)
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        found = OnPostgresToo(tmp_path, server)
+    yield found
+    found.close()
+
+
+def test_bars_and_emas_are_what_pandas_makes_of_the_same_prices_however_the_loads_were_cut(warehouse, made):
+    warehouse.run(sample("2021-12-31"))
+    warehouse.load(made)
+    ids = ",".join(map(str, made.id.unique()[:5]))
+    warehouse.run(
+        refresh("2017-08-08", "--full-refresh"),
+        refresh("2019-02-28"),
+        refresh("2019-03-01"),
+        refresh("2021-07-01", ids=ids),
+        refresh(full_rebuild=True, ids=ids),
+        refresh(skip_stale_check=True),
+    )
+    raw, found = warehouse.frame("raw.price_histories"), tables(warehouse)
+    market.assert_bars(raw, found)
+    market.assert_emas(raw, found)
+
+
+def without_load_time(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    keys = ["id", "scheme", "tf", "bar_seq", "day", "ts", "roll"]
+    return {
+        name: table.drop(columns="loaded_at").sort_values([key for key in keys if key in table]).reset_index(drop=True)
+        for name, table in found.items()
+    }
+
+
+def test_ten_days_with_a_crash_and_a_backfill_end_in_the_tables_of_one_rebuild(tmp_path):
+    warehouse = OnDuckDB(tmp_path)
+    days = [date(2020, 3, 27) + timedelta(days=number) for number in range(11)]
+    warehouse.run(sample(days[-1]))
+    first_days = warehouse.frame("raw.price_histories").query("id == 52 and ts < '2019-02-20'")
+    warehouse.query("delete from raw.price_histories where id = 52 and ts < '2019-02-20'")
+    warehouse.run(refresh(days[0], "--full-refresh"), *(refresh(day) for day in days[1:4]))
+
+    crash(warehouse, refresh(days[4]))
+    before = warehouse.frame("analytics.price_bars_1d").day.max().date()
+    assert before == days[4] > warehouse.frame("analytics.ema_v2").ts.max().date(), "it did not die in the middle"
+
+    warehouse.run(*(refresh(day) for day in days[4:7]))
+    warehouse.query("update raw.price_histories set close = close * 0.999 where id = 1 and ts::date = '2020-03-31'")
+    warehouse.query("delete from raw.price_histories where id = 825 and ts::date = '2020-04-01'")
+    warehouse.load(first_days)
+    (refusal,) = warehouse.dbt(refresh(days[7], on_backfill="stop"))
+    assert refusal is not None and "backfilled id 52" in refusal
+    warehouse.run(*(refresh(day) for day in days[7:]))
+    daily = without_load_time(tables(warehouse))
+    assert daily["price_bars_1d"].query("id == 52").day.min() == pd.Timestamp(first_days.ts.min().date())
+
+    load_times = warehouse.frame("analytics.bars_state").set_index("id").last_run_ts
+    warehouse.run(refresh(days[-1]))
+    assert (warehouse.frame("analytics.bars_state").set_index("id").last_run_ts == load_times).all(), "nothing was new"
+    warehouse.run(refresh(days[-1], "--full-refresh"))
+    for name, table in without_load_time(tables(warehouse)).items():
+        pd.testing.assert_frame_equal(daily[name], table, rtol=market.TOLERANCE, atol=0, obj=name)
+
+
+def crash(warehouse: OnDuckDB, invocation: list[str]) -> None:
+    """Run dbt and kill it as soon as the daily bars are committed: DuckDB's log of commits is then no longer as it was."""
+    log = Path(f"{warehouse.database}.wal")
+    child = warehouse.child()
+    assert child.stdin
+    child.stdin.write(json.dumps([invocation]) + "\n")
+    child.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.stat().st_size > 1000) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+
+
+def test_each_planted_defect_is_found_and_named_and_the_others_are_not_touched(tmp_path):
+    warehouse = OnDuckDB(tmp_path)
+    select = "price_bars_1d price_bar_rejects bars_state"
+    with warehouse.child() as child:
+        steps = [sample("2024-12-31"), refresh("2024-12-31", "--full-refresh", select=select), refresh(select=select)]
+        assert ask(child, *steps) == [None] * 3
+    rejects = warehouse.frame("analytics.price_bar_rejects")
+    assert {(row.id, f"{row.day:%F}", row.reason) for row in rejects.itertuples()} == DEFECTS
+    bars = warehouse.frame("analytics.price_bars_1d").set_index("id")
+    gaps = bars[bars.is_missing_days]
+    assert {(id, f"{row.day:%F}", row.count_missing_days) for id, row in gaps.iterrows()} == {
+        (1, "2019-07-01", 1), (1, "2021-05-20", 1), (1, "2023-07-17", 3), (52, "2020-03-13", 1), (52, "2022-08-10", 1),
+        (825, "2023-01-01", 1),
+    }  # fmt: skip
+    repaired = bars[bars.is_repaired_time_high | bars.is_repaired_time_low]
+    assert {(id, f"{row.day:%F}") for id, row in repaired.iterrows()} == {(825, "2021-11-10"), (825, "2023-03-11")}
+    assert (repaired.time_high.dt.normalize() == repaired.day).all() and (
+        repaired.time_low.dt.normalize() == repaired.day
+    ).all()
+    state = warehouse.frame("analytics.bars_state").set_index("id")
+    assert list(state.columns) == [
+        "last_src_ts", "daily_min_seen", "last_run_ts", "last_upserted", "last_repaired_timehigh",
+        "last_repaired_timelow", "last_rejected",
+    ]  # fmt: skip
+    assert state.last_rejected.sum() == len(DEFECTS)
+    assert (state.last_repaired_timehigh.sum(), state.last_repaired_timelow.sum()) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"ids": "1,999"}, "unknown id 999"),
+        ({"ids": "1 or true"}, "whole number"),
+        ({"on_backfill": "ask"}, "rebuild"),
+        ({"staleness_hours": "-1"}, "whole number"),
+    ],
+)
+def test_a_var_that_cannot_be_is_refused_by_name(refusing, variables, said):
+    (error,) = refusing.dbt(refresh(**variables))
+    assert said in error
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory):
+    warehouse = OnDuckDB(tmp_path_factory.mktemp("refusing"))
+    warehouse.run(sample("2019-01-31"), refresh("2019-01-31"))
+    return warehouse
