@@ -60,7 +60,7 @@ def test_a_load_that_is_killed_leaves_no_cursor_ahead_of_the_rows(tmp_path: Path
     began = time.monotonic()
     subprocess.run(
         [root / "bin/sync-cursor", "load", "whole"],
-        stdin=open(lines),
+        input=Path(lines).read_bytes(),
         env=environment,
         check=True,
         stdout=subprocess.DEVNULL,
