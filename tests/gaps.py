@@ -85,6 +85,10 @@ class Gap:
             (datetime.fromisoformat(f"{self.day} {noon}"), "USDC", LEAVER, NOBODY, 500),
             (datetime.fromisoformat(f"{self.day} {noon}"), "USDC", NOBODY, COMER, 70),
         ])  # fmt: skip
+        self.spoil_again()
+
+    def spoil_again(self) -> None:
+        """The day is gone once more, and everything is built without it."""
         self.taken = {
             "prices": self.take("prices", "day"),
             "transfers": self.take("transfers", "cast(block_time as date)"),

@@ -37,6 +37,7 @@ def test_killed_at_random_points_it_ends_in_what_a_build_from_scratch_gives(engi
         gap.fill()
         while kills < KILLS and not gap.refill_killed_at(chance, longest_s):
             kills += 1
+            print(f"{engine}: killed {kills} times, life {lives}, {time.monotonic() - began:.0f} s", flush=True)
         if gap.was_begun:
             gap.refill(RESUME="1")
         elif gap.zeros():  # killed before it began
