@@ -71,7 +71,6 @@ class Gap:
             "DBT_TARGET": self.warehouse.target,
             "SLUICE_STATE_DIR": str(folder / "state"),
             "SLUICE_LOG_DIR": str(folder / "logs"),
-            "CONSUMERS": "int_prices_daily+",
             "RECOMPUTE": "1",
             "JSON": "1",
         }  # fmt: skip
