@@ -17,7 +17,6 @@ from sluice.refill import Gap, Passes, Step
 from sluice.state import State
 from sluice.windows import month_vars
 
-
 CONSUMER_TAG = "refill_consumer"
 
 
