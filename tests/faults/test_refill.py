@@ -36,7 +36,7 @@ def test_killed_at_random_points_it_ends_in_what_a_build_from_scratch_gives(engi
         lives += 1
         gap.spoil_again()
         gap.fill()
-        while kills < KILLS and not gap.refill_killed_at(chance, longest_s):
+        while kills < KILLS and gap.refill_killed_at(chance, longest_s):
             kills += 1
             print(f"{engine}: killed {kills} times, life {lives}, {time.monotonic() - began:.0f} s", flush=True)
         if gap.was_begun:
