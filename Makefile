@@ -17,7 +17,7 @@ READY := $(VENV) warehouse/dbt_packages/sluice
 full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 DRY_RUN=1]
 	@pipelines/full-refresh
 
-refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS=int_prices_daily+ COHORT= RECOMPUTE=1 RESUME=1 DRY_RUN=1]
+refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS= COHORT= RECOMPUTE=1 RESUME=1 DRY_RUN=1]
 	@pipelines/refill
 
 demo-gap: $(READY) ## A day that a source skipped, seen and repaired, in a database of its own [TARGET=duckdb]

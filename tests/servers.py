@@ -27,6 +27,7 @@ NO_POSTGRES = "no Postgres server is installed here\n  try: apt-get install --ye
 USERS = {
     "default": User(),
     "refresh": User("s3cret-password"),
+    "eager": User("eager", {"insert_deduplicate": 1, "deduplicate_insert_select": "enable_even_for_bad_queries"}),
     "tiny": User("tiny", {"max_memory_usage": 50_000_000}),
     "reader": User("reader", {"readonly": 1}),
 }

@@ -18,6 +18,8 @@ from sluice.refill import Gap, Passes, Step
 from sluice.state import State
 from sluice.windows import month_vars
 
+CONSUMER_TAG = "refill_consumer"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -89,9 +91,8 @@ def _plan(project: Project, request: Request, gap: Gap) -> tuple[Plan, list[Batc
     if not request.skip_rewrite:
         steps = refill.rewrite(manifest, cohort, gap.months, passes=request.passes)
     gate_wave = max((step.wave for step in steps), default=0) + 1
-    consumers = (
-        set() if request.skip_consumers or not request.consumers else set(project.select([request.consumers], [], None))
-    )
+    asked = None if request.skip_consumers else request.consumers or _tagged_consumers(manifest)
+    consumers = set(project.select([asked], [], None)) if asked else set()
     below = set(project.select([*(f"{manifest.nodes[uid].name}+" for uid in cohort)], [], None))
     rest = manifest.order((consumers | below) - set(cohort))
     steps += refill.downstream(manifest, rest, consumers, gap.months, first_wave=gate_wave + 1)
@@ -121,6 +122,12 @@ def _plan(project: Project, request: Request, gap: Gap) -> tuple[Plan, list[Batc
             plan_id=plan.plan_id, wave=gate_wave, gate="canary", models=cohort, since=gap.canary_since, to=gap.today
         )
     return plan, batches, gate
+
+
+def _tagged_consumers(manifest: Manifest) -> str | None:
+    """The consumers of a project that tags them; None where nothing is tagged."""
+    is_tagged = any(CONSUMER_TAG in node.tags for node in manifest.of_type("model").values())
+    return f"tag:{CONSUMER_TAG}+" if is_tagged else None
 
 
 def _batch(step: Step, request: Request, gap: Gap, adapter: str, *, depends_on: list[str]) -> Batch:

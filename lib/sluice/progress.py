@@ -61,16 +61,15 @@ class Bar(Progress):
 
         from sluice.view import months_of, short_name
 
-        self._bar.update(
-            self._task, now=escape(f"{short_name(batch.model or 'selection')} {batch.stage} {months_of(batch)}")
-        )
+        now = escape(f"{short_name(batch.model or 'selection')} {batch.stage} {months_of(batch)}")
+        self._bar.update(self._task, now=now, completed=batch.seq - 1)  # not counted: a wave begins in mid plan
 
     def advance(self, result: BatchResult) -> None:
         self._failed += result.status == "failed"
         speed = self._bar.tasks[0].speed
         self._bar.update(
             self._task,
-            advance=1,
+            completed=result.seq,
             failed=f"{self._failed} failed" if self._failed else "",
             rate=f"{speed:.1f}/s" if speed else "",
         )

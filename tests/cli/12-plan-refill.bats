@@ -68,6 +68,16 @@ refused() {
     assert_equal "$(pick batch phase vars.days_back | grep consumers)" "consumers 12"
 }
 
+@test "the consumers are those that the project tags, when nobody names any" {
+    unset DBT_PROJECT_DIR DBT_PROFILES_DIR
+    try plan-refill --from-date 2026-04-17 --to 2026-04-27 --dry-run
+    assert_status 0
+    assert_equal "$(pick batch phase model | grep consumers | sed 's/.*[.]//' | xargs)" \
+        "int_prices_daily int_balances_usd_daily api_top_holders fct_token_metrics_daily api_token_metrics_monthly api_tokens"
+    try plan-refill --from-date 2026-04-17 --to 2026-04-27 --dry-run --skip-consumers
+    assert_equal "$(pick batch phase | grep -c consumers)" 0
+}
+
 @test "without the rewrite there is no gate; without anything there is no plan" {
     plan --from-date 2026-04-17 --skip-rewrite
     assert_status 0

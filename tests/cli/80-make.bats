@@ -110,3 +110,12 @@ END
         [[ ! -e "$pwned" ]] || fail "make $target executed it from the environment"
     done
 }
+
+@test "make demo-gap on an engine that there is not, or a server that does not answer, says what to type" {
+    in_make demo-gap TARGET=oracle
+    [[ "$status" != 0 ]]
+    assert_says "TARGET is 'oracle'" duckdb
+    SLUICE_CH_PORT=1 in_make demo-gap TARGET=clickhouse
+    [[ "$status" != 0 ]]
+    assert_says "try: make clickhouse"
+}

@@ -9,9 +9,17 @@ from builders import ORDERS, TOTALS, FakeContext, a_plan, a_result, months_of
 from sluice.config import load
 from sluice.errors import SluiceError, bad_stream
 from sluice.notify import Digest, notify
-from sluice.records import Error, NotifyResult, Record, Summary
+from sluice.records import CheckResult, Error, NotifyResult, PartitionResult, Record, Summary
 
 PLAN, BATCHES = a_plan(months_of() + months_of(TOTALS))
+
+
+def a_check(status: Any = "failed", severity: Any = "ERROR", subject: str = TOTALS) -> CheckResult:
+    return CheckResult(check="canary", severity=severity, subject=subject, status=status, error="a jump to 2")
+
+
+def a_partition(status: Any, table: str = "shop.orders", **fields: Any) -> PartitionResult:
+    return PartitionResult(table=table, partition="202401", status=status, **fields)
 
 
 def digest(*records: Record) -> Digest:
@@ -54,6 +62,34 @@ def test_a_thousand_failures_are_not_a_thousand_lines() -> None:
     assert not any("more" in line for line in digest(PLAN, *[a_result(BATCHES[0], "failed")] * 20).lines())
 
 
+def test_red_checks_and_partitions_that_are_not_right_are_named() -> None:
+    told = digest(
+        PLAN,
+        a_result(BATCHES[0]),
+        a_partition("ok", duplicate_rows_before=7, duplicate_rows_after=0),
+        a_partition("failed", error="3 of 9 rows share their key with another"),
+        a_partition("skipped", "shop.totals", duplicate_rows_before=4, error="beyond --max-partitions 2"),
+        a_partition("skipped", "shop.well", duplicate_rows_before=0, error="beyond --max-partitions 2"),
+        a_check("ok"),
+        a_check(),
+        Summary(command="canary-check", exit_code=3),
+    )
+    assert told.lines() == [
+        "FULL REFRESH OF SHOP (DEV): ERROR, exit 3",
+        "time 0.0 s   batches 1   ok 1   partitions 4 (not right 2)   checks 2 (red 1)",
+        f"red  canary of {TOTALS}: a jump to 2",
+        "failed  shop.orders, partition 202401: 3 of 9 rows share their key with another",
+        "left  shop.totals, partition 202401: 4 rows share their key with another; beyond --max-partitions 2",
+    ]
+
+
+def test_a_thousand_red_checks_are_not_a_thousand_lines() -> None:
+    told = digest(PLAN, *[a_check()] * 1000, *[a_partition("failed")] * 1000).lines()
+    assert len(told) < 50
+    assert "… and 980 more red checks" in told
+    assert "… and 980 more such partitions" in told
+
+
 @pytest.mark.parametrize(
     ("records", "severity"),
     [
@@ -64,6 +100,13 @@ def test_a_thousand_failures_are_not_a_thousand_lines() -> None:
         ([Summary(command="a", exit_code=69), Summary(command="b", exit_code=0)], "ERROR"),
         ([Error(code="a_b", message="x")], "ERROR"),
         ([a_result(BATCHES[0], "dry_run")], "INFO"),
+        ([a_check("ok"), a_partition("ok", duplicate_rows_before=3), a_partition("skipped")], "INFO"),
+        ([a_check(severity="WARNING")], "WARNING"),
+        ([a_check(), a_check(severity="WARNING")], "ERROR"),
+        ([a_check(severity="CRITICAL"), Summary(command="a", exit_code=3)], "CRITICAL"),
+        ([a_check("dry_run"), a_partition("dry_run", duplicate_rows_before=3)], "INFO"),
+        ([a_partition("failed")], "ERROR"),
+        ([a_partition("skipped", duplicate_rows_before=3)], "WARNING"),
     ],
 )
 def test_how_bad_it_is(records: list[Record], severity: str) -> None:
@@ -76,10 +119,9 @@ def test_the_same_trouble_has_the_same_key_every_night() -> None:
         return digest(plan, a_result(batches[0], "failed", error="at 03:00"), Error(code="a_b", message="x")).dedupe_key
 
     assert key() == key(run_id="another night", checksum="other")
-    assert (
-        len({key(), key(target="prod"), key(batches=months_of(TOTALS)), digest(PLAN).dedupe_key, digest().dedupe_key})
-        == 5
-    )
+    others = [digest(), digest(PLAN), digest(PLAN, a_check()), digest(PLAN, a_check(subject=ORDERS))]
+    keys = [key(), key(target="prod"), key(batches=months_of(TOTALS)), *(told.dedupe_key for told in others)]
+    assert len(set(keys)) == 7
 
 
 @pytest.fixture

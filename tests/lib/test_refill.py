@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice import manifest, refill
+from sluice import manifest, plan_refill, refill
 from sluice.errors import SluiceError
 from sluice.windows import add_months, month_start
 
@@ -146,3 +146,21 @@ def test_downstream_each_model_comes_once_consumers_widened_incrementals_by_mont
         "prices": "consumers", "usd": "rebuild", "mix": "rebuild", "fct": "rebuild", "api": "rebuild",
     }  # fmt: skip
     assert {step.node.name for step in steps if step.full_refresh} == {"mix"}
+
+
+def vars_of(tmp_path, adapter: str, *, window: bool = True, passes: refill.Passes = "one", vars: str = "{}") -> dict:
+    request = plan_refill.Request("2026-03-30", 1, "tag:refill_append", None, "back_days", False, False, passes, vars)
+    step = refill.Step(
+        a_manifest(tmp_path, {"a": {}}).nodes["model.shop.a"], 1, "rewrite", MONTHS[0] if window else None
+    )
+    gap = refill.Gap(date(2026, 3, 30), date(2026, 4, 27), 1)
+    return plan_refill._batch(step, request, gap, adapter, depends_on=[]).vars
+
+
+def test_on_clickhouse_a_month_exchanges_its_partitions_unless_told_not_to(tmp_path):
+    month = {"start_month": "2026-03-01", "end_month": "2026-03-01"}
+    assert vars_of(tmp_path, "clickhouse") == {**month, "replace_partitions": True}
+    assert vars_of(tmp_path, "clickhouse", vars='{"replace_partitions": false}')["replace_partitions"] is False
+    assert vars_of(tmp_path, "clickhouse", passes="two") == month
+    assert vars_of(tmp_path, "duckdb") == vars_of(tmp_path, "postgres") == month
+    assert vars_of(tmp_path, "clickhouse", window=False) == {}

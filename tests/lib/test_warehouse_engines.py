@@ -62,16 +62,20 @@ class OnPostgres(OnServer):
 
 
 class OnClickHouse(OnServer):
-    """In two databases of its own."""
+    """In two databases of its own, as a user whose inserts are deduplicated wherever they can be: no run may mind."""
 
     target = "clickhouse"
 
     def __init__(self, folder: Path, server: ClickHouseServer):
         self.server, self.name = server, f"t_{uuid.uuid4().hex[:12]}"
         super().__init__(
-            folder, SLUICE_CH_PORT=str(server.http_port), SLUICE_CH_USER="refresh", SLUICE_CH_SCHEMA=self.name,
-            DBT_ENV_SECRET_CH_PASSWORD=USERS["refresh"].password, SLUICE_RAW_SCHEMA=f"{self.name}_raw",
+            folder, SLUICE_CH_PORT=str(server.http_port), SLUICE_CH_USER="eager", SLUICE_CH_SCHEMA=self.name,
+            DBT_ENV_SECRET_CH_PASSWORD=USERS["eager"].password, SLUICE_RAW_SCHEMA=f"{self.name}_raw",
         )  # fmt: skip
+        profiles = self.project / "profiles.yml"
+        modest = profiles.read_text()
+        assert "insert_deduplicate: 0" in modest
+        profiles.write_text(modest.replace("insert_deduplicate: 0", ""))
 
     def query(self, sql: str) -> list[tuple]:
         import clickhouse_connect
