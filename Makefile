@@ -44,6 +44,9 @@ clickhouse: $(VENV) .venv/.clickhouse ## A real ClickHouse on loopback until Ctr
 test: $(READY) ## Everything that must hold: lint, types, pytest, bats
 	@tests/run
 
+test-faults: $(READY) ## Kills, signals, broken input, damaged files, hostile names: many of each; may take up to an hour
+	@tests/run-faults
+
 bench: $(READY) ## What is claimed about speed, measured against what a user would do instead
 	@.venv/bin/python bench/batch_overhead.py
 	@.venv/bin/python bench/memory.py
@@ -81,4 +84,4 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: optimize full-refresh refill daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help
+.PHONY: optimize full-refresh refill test-faults daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help

@@ -1,0 +1,3 @@
+"""A sample of tests/faults; `make test-faults` runs all of it."""
+
+from faults.test_streams import *  # noqa: F403
