@@ -97,7 +97,9 @@ class State:
     @classmethod
     def open_existing(cls, url: str, *, origin: str = "SLUICE_STATE") -> "State | None":
         """Open the store for looking; None when there is none, which is then not made."""
-        return cls.open(url, origin=origin) if _path_of(url, origin).exists() else None
+        path = _path_of(url, origin)
+        _refuse_orphan(path)
+        return cls.open(url, origin=origin) if path.exists() else None
 
     def close(self) -> None:
         self._db.close()
@@ -217,7 +219,7 @@ class State:
                     FROM run_log WHERE {where} ORDER BY run_started_at DESC, run_id DESC LIMIT {limit}""",
                 values,
             ).fetchall()
-        return [_run(row) for row in rows]
+            return [_run(row) for row in rows]
 
     def is_alive(self, run: Run) -> bool:
         """Whether a process is at work on this run now."""
@@ -327,7 +329,7 @@ class State:
             rows = self._db.execute(
                 _STANDING.format(columns="batch_id, result", where="status = 'ok'"), [root]
             ).fetchall()
-        return {batch_id: msgspec.json.decode(result, type=BatchResult) for batch_id, result in rows}
+            return {batch_id: msgspec.json.decode(result, type=BatchResult) for batch_id, result in rows}
 
     def attempted(self, root: str) -> dict[str, Attempted]:
         """The batches of a plan that may have left rows in a table as it is now, by batch_id.
@@ -459,7 +461,7 @@ def _explained(path: Path) -> Iterator[None]:
         if "locked" in str(problem):
             raise busy(f"the state store {path} is locked by another process", code="state_locked") from None
         raise unavailable(f"the state store {path}: {problem}", code="state_unusable") from None
-    except sqlite3.DatabaseError as problem:
+    except (sqlite3.DatabaseError, msgspec.DecodeError) as problem:
         raise unavailable(
             f"the state store {path} is damaged: {problem}",
             code="state_damaged",
@@ -487,18 +489,23 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _create(path: Path) -> None:
-    """Make the store under a temporary name and link it into place: a full disk leaves no half-made store behind.
-
-    When two processes do this at once, the first link wins and the other one uses it.
-    """
+def _refuse_orphan(path: Path) -> None:
+    """Raises SluiceError (69) for a journal without its store: it is no fresh start, and SQLite would play it into a new one."""
     journal = path.with_name(f"{path.name}-wal")
-    if journal.exists() and not path.exists():  # SQLite would play it into the new store
+    if journal.exists() and not path.exists():
         raise unavailable(
             f"the state store {path} is gone and its journal {journal} is still there",
             code="state_orphaned_journal",
             hint=f"put {path} back, or move {journal} away as well to start afresh",
         )
+
+
+def _create(path: Path) -> None:
+    """Make the store under a temporary name and link it into place: a full disk leaves no half-made store behind.
+
+    When two processes do this at once, the first link wins and the other one uses it.
+    """
+    _refuse_orphan(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
         fresh = Path(folder) / path.name

@@ -82,7 +82,7 @@ def _become(call: Call, given: int, out: int, err: int) -> None:
             os.dup2(fd, number)
         os.environ |= call.env
         script = str(ROOT / "bin" / call.argv[0])
-        sys.stdin, sys.stdout, sys.stderr = (open(n, mode, closefd=False) for n, mode in enumerate("rww"))
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate("rww"))
         sys.argv = [script, *call.argv[1:]]
         runpy.run_path(script, run_name="__main__")
         code = 0

@@ -7,10 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from builders import a_batch, a_plan, a_result
+from faults.forks import Call, Said, run_all
 from lengths import SEED, figure, many
 from test_pipe import mutated
-
-from faults.forks import Call, Said, run_all
 
 CONSUMERS = {
     "run-dbt-batch": ["--dry-run"],
