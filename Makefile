@@ -53,7 +53,7 @@ clickhouse: $(VENV) .venv/.clickhouse ## A real ClickHouse on loopback until Ctr
 test: $(READY) ## Everything that must hold: lint, types, pytest, bats
 	@tests/run
 
-test-faults: $(READY) ## Kills, restarts and repetitions, many of each, on three engines; may take up to an hour
+test-faults: $(READY) ## Kills, signals, broken input, damaged files, hostile names, on three engines: many of each; up to an hour
 	@tests/run-faults
 
 bench: $(READY) ## What is claimed about speed, measured against what a user would do instead

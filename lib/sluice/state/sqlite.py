@@ -128,18 +128,23 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _create(path: Path) -> None:
-    """Make the store under a temporary name and link it into place: a full disk leaves no half-made store behind.
-
-    When two processes do this at once, the first link wins and the other one uses it.
-    """
+def refuse_orphan(path: Path) -> None:
+    """Raises SluiceError (69) for a journal without its store: it is no fresh start, and SQLite would play it into a new one."""
     journal = path.with_name(f"{path.name}-wal")
-    if journal.exists() and not path.exists():  # SQLite would play it into the new store
+    if journal.exists() and not path.exists():
         raise unavailable(
             f"the state store {path} is gone and its journal {journal} is still there",
             code="state_orphaned_journal",
             hint=f"put {path} back, or move {journal} away as well to start afresh",
         )
+
+
+def _create(path: Path) -> None:
+    """Make the store under a temporary name and link it into place: a full disk leaves no half-made store behind.
+
+    When two processes do this at once, the first link wins and the other one uses it.
+    """
+    refuse_orphan(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
         fresh = Path(folder) / path.name
