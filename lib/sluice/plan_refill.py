@@ -14,7 +14,7 @@ from sluice.guards import check as guards
 from sluice.manifest import Manifest
 from sluice.project import Project
 from sluice.records import Batch, Gate, Mode, Plan, PlannedGap, PlannedModel, Record, Vars
-from sluice.refill import Gap, Passes, Step
+from sluice.refill import Gap, Later, Passes, Step
 from sluice.state import State
 from sluice.windows import month_vars
 
@@ -53,7 +53,7 @@ def plan_refill(
             request, today = _asked(before.plan), before.plan.to
         assert request is not None
         gap = Gap(date.fromisoformat(request.from_date), today, request.buffer_days)
-        plan, batches, gate = _plan(project, request, gap)
+        plan, batches, gate = _plan(ctx, project, request, gap)
         guards.check(
             project,
             plan,
@@ -82,19 +82,20 @@ def plan_refill(
         yield gate
 
 
-def _plan(project: Project, request: Request, gap: Gap) -> tuple[Plan, list[Batch], Gate | None]:
+def _plan(ctx: Context, project: Project, request: Request, gap: Gap) -> tuple[Plan, list[Batch], Gate | None]:
     manifest, info = project.manifest, project.info
     cohort = project.select([request.cohort], [], None)
-    steps: list[Step] = []
-    if not request.skip_rewrite:
-        steps = refill.rewrite(manifest, cohort, gap.months, passes=request.passes)
-    gate_wave = max((step.wave for step in steps), default=0) + 1
     consumers = (
         set() if request.skip_consumers or not request.consumers else set(project.select([request.consumers], [], None))
     )
     below = set(project.select([*(f"{manifest.nodes[uid].name}+" for uid in cohort)], [], None))
     rest = manifest.order((consumers | below) - set(cohort))
-    steps += refill.downstream(manifest, rest, consumers, gap.months, first_wave=gate_wave + 1)
+    later = _later(ctx, manifest, [*([] if request.skip_rewrite else cohort), *rest], gap)
+    steps: list[Step] = []
+    if not request.skip_rewrite:
+        steps = refill.rewrite(manifest, cohort, gap.months, passes=request.passes, later=later)
+    gate_wave = max((step.wave for step in steps), default=0) + 1
+    steps += refill.downstream(manifest, rest, consumers, gap.months, first_wave=gate_wave + 1, later=later)
     if not steps:
         raise refused(
             "there is nothing to refill: everything is skipped", code="refill_empty", hint="leave a --skip out"
@@ -121,6 +122,18 @@ def _plan(project: Project, request: Request, gap: Gap) -> tuple[Plan, list[Batc
             plan_id=plan.plan_id, wave=gate_wave, gate="canary", models=cohort, since=gap.canary_since, to=gap.today
         )
     return plan, batches, gate
+
+
+def _later(ctx: Context, manifest: Manifest, uids: list[str], gap: Gap) -> Later | None:
+    """The months from the gap to the current one, for models that are computed from their own months before."""
+    months = Gap(gap.first, max(gap.today, ctx.now.date()), gap.buffer_days).months[len(gap.months) :]
+    if not months or not (models := refill.carried(manifest, uids)):
+        return None
+    names = ", ".join(manifest.nodes[uid].name for uid in uids if uid in models)
+    ctx.log.warning(
+        "%s: each month is computed from the one before, so they go on to %s", names, f"{months[-1].start:%Y-%m}"
+    )
+    return Later(models, months)
 
 
 def _batch(step: Step, request: Request, gap: Gap, *, depends_on: list[str]) -> Batch:

@@ -39,13 +39,17 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class PlannedModel(msgspec.Struct, kw_only=True):
-    """One model of a plan. `checksum` covers its code, the macros it calls and its configuration."""
+    """One model of a plan. `checksum` covers its code, the macros it calls and its configuration.
+
+    `added_stages` are those of its `stages` that nobody declared: its source has outgrown the others.
+    """
 
     unique_id: str
     mode: Mode
     batches: int
     stages: list[str]
     checksum: str
+    added_stages: list[str] = msgspec.field(default_factory=list)
 
 
 class PlannedGap(msgspec.Struct, kw_only=True):
