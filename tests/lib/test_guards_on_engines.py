@@ -395,7 +395,7 @@ def test_g11_and_g12_yaml_is_rendered_once_and_hooks_are_paid_each_time(
     tmp_path: Path, warned: pytest.LogCaptureFixture
 ) -> None:
     hooks = (
-        'on-run-start: "create table if not exists paid (at varchar)"\non-run-end: "insert into paid values (\'x\')"\n'
+        'on-run-start: "create table if not exists paid (run varchar)"\non-run-end: "insert into paid values (\'x\')"\n'
     )
     by_yaml = model(unique_key=["symbol", "day"])
     shop = OnDuckDB(tmp_path, {"by_yaml": by_yaml}, settings=hooks, **{"models/by_yaml.yml": YAML_VAR})
@@ -410,9 +410,9 @@ def test_g11_and_g12_yaml_is_rendered_once_and_hooks_are_paid_each_time(
     # Allowed, each batch is parsed anew: right, and the hooks are paid by each.
     shop.query("delete from paid")
     batches = shop.plan("by_yaml", allow=("G11",), to="2024-02-29")
-    assert shop.run([*batches, batches[1]]) == []
+    assert shop.run(batches) == []
     assert shop.rows("by_yaml") == {key: 1 for key in ONCE if key[0] < "2024-03"}
-    assert shop.query("select count(*) from paid") == [(3,)]
+    assert shop.query("select count(*) from paid") == [(2,)]
     shop.close()
 
 
@@ -447,8 +447,9 @@ ON_CLICKHOUSE = {
         **REPLACING, **BY_MONTH,
     ),
     "by_day": model(
-        "select symbol, day + number as day, amount from {{ source('raw', 'entries') }}, numbers(31)"
-        " {{ sluice.apply_monthly_incremental_filter('day + number') }}",
+        "select e.symbol as symbol, e.day + n.number as day, e.amount as amount from {{ source('raw', 'entries') }} as e,"
+        " numbers(31) as n"
+        " {{ sluice.apply_monthly_incremental_filter('e.day + n.number') }}",
         block={"batch_months": 4}, **REPLACING, partition_by="day",
     ),
     "by_day_in_quarters": model(block={"batch_months": 3}, **REPLACING, partition_by="toDate(day)"),
