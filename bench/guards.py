@@ -75,7 +75,7 @@ def main() -> None:
     for kind in seconds:
         batches = plan(known, replace=kind == "table replaced")
         for _ in range(TIMES):
-            began = time.perf_counter()
+            began = time.process_time()
             asked = rendered.questions(known, batches, {})
             configs = {
                 one: {**known.nodes[q.model].config, "incremental_strategy": "append"} for one, q in asked.items()
@@ -83,15 +83,15 @@ def main() -> None:
             blocks = check.blocks(known, {batch.model for batch in batches if batch.model})
             case = Case(known, "clickhouse", "full_refresh", batches, TO, TO, blocks, configs, {"other": "x.yml"})
             check.judge(case)
-            seconds[kind].append(time.perf_counter() - began)
+            seconds[kind].append(time.process_time() - began)
     worst = max(map(statistics.median, seconds.values()))
     figures = {"models": MODELS, "batches": len(batches)} | {
-        f"{kind}: median of {TIMES}, s": round(statistics.median(taken), 3) for kind, taken in seconds.items()
+        f"{kind}: median of {TIMES}, CPU s": round(statistics.median(taken), 3) for kind, taken in seconds.items()
     }
     write(
         "guards",
         "What the guards cost",
-        "Claim: all guards over 1,300 models take under a second, without the warehouse.",
+        "Claim: all guards over 1,300 models take under a second of CPU, without the warehouse.",
         figures,
     )
     print(figures)

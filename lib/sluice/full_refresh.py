@@ -2,8 +2,9 @@
 
 import math
 import re
+from collections.abc import Callable
 from datetime import date
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -68,6 +69,22 @@ def _stage_name(value: Any) -> Any:
     return value
 
 
+def _template(*slots: str) -> Callable[[Any], Any]:
+    """A check that a name_template is text with these slots and no others."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                value.format(**dict.fromkeys(slots, "0"))
+            except (KeyError, IndexError, ValueError, AttributeError):
+                raise ValueError(
+                    f"is no template; {' and '.join(f'{{{slot}}}' for slot in slots)} may stand in it"
+                ) from None
+        return value
+
+    return check
+
+
 Day = Annotated[date, BeforeValidator(_day)]
 Months = Annotated[StrictInt, Field(ge=1, le=1200)]
 Variables = Annotated[dict[str, Any], BeforeValidator(checked_vars)]
@@ -82,6 +99,36 @@ class Stage(BaseModel):
     start_date: Day | None = None
     batch_months: Months | None = None
     vars: Variables = {}
+
+
+class Growing(BaseModel):
+    """Stages that are added when the source has outgrown those that are declared.
+
+    `discovery_source` is the name of the ref or source whose `key_column` is looked at, `date_column` its days. An added
+    stage starts with its first day there (`first_seen`), with the current month (`today`), or with the date that is given.
+    `var` is what its vars are called, like those of the declared stages when it is left out.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    discovery_source: StrictStr
+    key_column: StrictStr
+    date_column: StrictStr = "day"
+    auto_start_policy: Literal["first_seen", "today"] | Day = "first_seen"
+    var: Annotated[StrictStr, Field(pattern=rf"^{_IDENTIFIER.pattern}$")] | None = None
+
+
+class RangeTemplate(Growing):
+    """Ranges of `step` whole numbers after the last declared one; `{start}` and `{end}` stand in the name for its ends."""
+
+    step: Annotated[StrictInt, Field(ge=1)]
+    name_template: Annotated[StrictStr, BeforeValidator(_template("start", "end"))] = "{start}_{end}"
+
+
+class EnumSource(Growing):
+    """A stage for each value that no declared one takes; `{value}` stands in the name for it."""
+
+    name_template: Annotated[StrictStr, BeforeValidator(_template("value"))] = "{value}"
 
 
 class FullRefresh(BaseModel):
@@ -101,6 +148,8 @@ class FullRefresh(BaseModel):
     date_column: StrictStr | None = None
     source: StrictStr | None = None
     stages_feed: StrictBool | None = None
+    range_template: RangeTemplate | None = None
+    enum_source: EnumSource | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "FullRefresh":
@@ -155,6 +204,9 @@ def resolved(parsed: FullRefresh) -> list[ResolvedStage]:
     ]
 
 
+_PARTS: dict[Any, type[BaseModel]] = {"stages": Stage, "range_template": RangeTemplate, "enum_source": EnumSource}
+
+
 def _refusal(file: str, model: str, problems: list[str]) -> SluiceError:
     listed = "\n".join(f"meta.full_refresh{problem}" for problem in problems)
     return refused(f"{file}: model {model}:\n{listed}", code="plan_bad_config", hint=f"correct {file}, then plan again")
@@ -166,7 +218,7 @@ def _problem(error: Any) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        known = [*(Stage if "stages" in location else FullRefresh).model_fields]
+        known = [*_PARTS.get(location[0] if len(location) > 1 else "", FullRefresh).model_fields]
         return f"{path} is not known{suggestion(str(location[-1]), known)}; known are {', '.join(known)}"
     if error["type"] == "missing":
         return f"{path} is missing"

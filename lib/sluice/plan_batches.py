@@ -1,6 +1,6 @@
 """The staged full refresh: meta.full_refresh of the selected models becomes stages × windows of batches, in order."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import planning, resuming
+from sluice import added_stages, planning, resuming
 from sluice.command import Context
 from sluice.errors import refused, suggestion
 from sluice.full_refresh import FullRefresh, ResolvedStage, parse, resolved
@@ -32,6 +32,7 @@ class Request:
     incremental_only: bool
     vars: str  # JSON: a record's values are scalars and lists
     allow: list[str] = field(default_factory=list)
+    added: str = "{}"  # JSON: the stages that were added, by model; found out once, so that a resume plans the same
 
 
 def plan_batches(
@@ -42,6 +43,7 @@ def plan_batches(
     resume: bool,
     accept_drift: bool,
     delay_s: float,
+    most_added: int = 0,
 ) -> Generator[Record, None, None]:
     """Yield the plan and its batches.
 
@@ -64,10 +66,17 @@ def plan_batches(
             request = replace(request, allow=[*request.allow, *given.allow])
             if request.vars != given.vars:
                 project = stack.enter_context(Project(ctx.config, _vars(request)))
-        plan, batches = _plan(ctx, project, request, to or ctx.now.date())
+        nodes = _selected(project, request)
+        blocks = {node.unique_id: _block(node) for node in nodes if "full_refresh" in meta_of(node)}
+        if not resume:
+            added = added_stages.discover(project, blocks, today=ctx.now.date(), most=most_added)
+            request = replace(request, added=added)
+        blocks = added_stages.applied(blocks, request.added)
+        plan, batches = _plan(ctx, project, request, nodes, blocks, to or ctx.now.date())
         guards.check(
-            project, plan, batches, today=ctx.now.date(), base_vars=_vars(request), allow=request.allow, look=not resume
-        )
+            project, plan, batches, today=ctx.now.date(), base_vars=_vars(request), allow=request.allow, look=not resume,
+            grown=blocks,
+        )  # fmt: skip
     plan.delay_s, plan.dry_run = delay_s, ctx.dry_run
     if before is not None and state is not None:
         batches = resuming.rest(state, before, plan, batches, accept_drift=accept_drift)
@@ -77,11 +86,17 @@ def plan_batches(
     yield from batches
 
 
-def _plan(ctx: Context, project: Project, request: Request, to: date) -> tuple[Plan, list[Batch]]:
-    manifest, info = project.manifest, project.info
+def _selected(project: Project, request: Request) -> list[Node]:
     uids = project.select(request.select, request.exclude, request.selector)
-    nodes = [manifest.nodes[uid] for uid in uids]
-    staged = {node.unique_id: _stages(node) for node in nodes if "full_refresh" in meta_of(node)}
+    return [project.manifest.nodes[uid] for uid in uids]
+
+
+def _plan(
+    ctx: Context, project: Project, request: Request, nodes: list[Node], blocks: dict[str, FullRefresh], to: date
+) -> tuple[Plan, list[Batch]]:
+    manifest, info = project.manifest, project.info
+    staged = {uid: resolved(block) for uid, block in blocks.items()}
+    added = added_stages.decoded(request.added)
     if request.stages:
         staged = _only(staged, request.stages)
         nodes = [node for node in nodes if node.unique_id in staged]
@@ -95,6 +110,7 @@ def _plan(ctx: Context, project: Project, request: Request, to: date) -> tuple[P
         own = list(
             _batches(
                 node,
+                blocks.get(node.unique_id),
                 staged.get(node.unique_id),
                 request,
                 to,
@@ -104,7 +120,9 @@ def _plan(ctx: Context, project: Project, request: Request, to: date) -> tuple[P
         if not own:
             ctx.log.warning("%s: every stage starts after %s: nothing to do for it", node.name, to)
         batches += own
-        models.append(_planned(manifest, node, staged.get(node.unique_id), own))
+        planned = _planned(manifest, node, staged.get(node.unique_id), own)
+        planned.added_stages = [stage.name for stage in added.get(node.unique_id, []) if stage.name in planned.stages]
+        models.append(planned)
     return planning.build(
         batches,
         models,
@@ -117,7 +135,15 @@ def _plan(ctx: Context, project: Project, request: Request, to: date) -> tuple[P
     )
 
 
-def _batches(node: Node, stages: list[ResolvedStage] | None, request: Request, to: date, *, depends_on: list[str]):
+def _batches(
+    node: Node,
+    block: FullRefresh | None,
+    stages: list[ResolvedStage] | None,
+    request: Request,
+    to: date,
+    *,
+    depends_on: list[str],
+) -> Iterator[Batch]:
     """The batches of one model: its stages in their order, the windows of each in time, or one whole run."""
     common: dict[str, Any] = {
         "batch_id": "", "plan_id": "", "seq": 0, "total": 0,
@@ -125,13 +151,13 @@ def _batches(node: Node, stages: list[ResolvedStage] | None, request: Request, t
         "model": node.unique_id, "select": [node.name], "expect": [node.unique_id], "depends_on": depends_on,
     }  # fmt: skip
     begins_anew = not _appends(request)
-    if stages is None:
+    if stages is None or block is None:
         yield Batch(**common, vars=_vars(request), full_refresh=begins_anew)
         return
     cells = [
         (stage, window) for stage in stages for window in monthly_windows(stage.start_date, to, stage.batch_months)
     ]
-    if feed_each_other(node, _block(node)):
+    if feed_each_other(node, block):
         cells.sort(key=lambda cell: cell[1].start)  # months before stages; the sort keeps the stages' order
     for stage, window in cells:
         variables = _merged(node, stage, _vars(request)) | month_vars(window)
@@ -157,10 +183,6 @@ def _planned(manifest: Manifest, node: Node, stages: list[ResolvedStage] | None,
 
 
 # -- what the models say ------------------------------------------------------------------------------
-
-
-def _stages(node: Node) -> list[ResolvedStage]:
-    return resolved(_block(node))
 
 
 def _block(node: Node) -> FullRefresh:
@@ -222,4 +244,5 @@ def _asked(plan: Plan) -> Request:
 def _is_meant(request: Request, asked: Mapping[str, Any]) -> bool:
     """`--resume` alone means any plan; with a selection the one that was asked for in the same words."""
     anything = Request([], [], None, [], False, request.vars, request.allow)
-    return request == anything or {**vars(request), "allow": []} == {**asked, "allow": []}
+    both = {"allow": [], "added": ""}
+    return request == anything or vars(request) | both == {**asked, **both}

@@ -14,7 +14,7 @@ from sluice.guards import check as guards
 from sluice.manifest import Manifest
 from sluice.project import Project
 from sluice.records import Batch, Gate, Mode, Plan, PlannedGap, PlannedModel, Record, Vars
-from sluice.refill import Gap, Passes, Step
+from sluice.refill import Gap, Later, Passes, Step
 from sluice.state import State
 from sluice.windows import month_vars
 
@@ -55,7 +55,7 @@ def plan_refill(
             request, today = _asked(before.plan), before.plan.to
         assert request is not None
         gap = Gap(date.fromisoformat(request.from_date), today, request.buffer_days)
-        plan, batches, gate = _plan(project, request, gap)
+        plan, batches, gate = _plan(ctx, project, request, gap)
         guards.check(
             project,
             plan,
@@ -84,18 +84,19 @@ def plan_refill(
         yield gate
 
 
-def _plan(project: Project, request: Request, gap: Gap) -> tuple[Plan, list[Batch], Gate | None]:
+def _plan(ctx: Context, project: Project, request: Request, gap: Gap) -> tuple[Plan, list[Batch], Gate | None]:
     manifest, info = project.manifest, project.info
     cohort = project.select([request.cohort], [], None)
-    steps: list[Step] = []
-    if not request.skip_rewrite:
-        steps = refill.rewrite(manifest, cohort, gap.months, passes=request.passes)
-    gate_wave = max((step.wave for step in steps), default=0) + 1
     asked = None if request.skip_consumers else request.consumers or _tagged_consumers(manifest)
     consumers = set(project.select([asked], [], None)) if asked else set()
     below = set(project.select([*(f"{manifest.nodes[uid].name}+" for uid in cohort)], [], None))
     rest = manifest.order((consumers | below) - set(cohort))
-    steps += refill.downstream(manifest, rest, consumers, gap.months, first_wave=gate_wave + 1)
+    later = _later(ctx, manifest, [*([] if request.skip_rewrite else cohort), *rest], gap)
+    steps: list[Step] = []
+    if not request.skip_rewrite:
+        steps = refill.rewrite(manifest, cohort, gap.months, passes=request.passes, later=later)
+    gate_wave = max((step.wave for step in steps), default=0) + 1
+    steps += refill.downstream(manifest, rest, consumers, gap.months, first_wave=gate_wave + 1, later=later)
     if not steps:
         raise refused(
             "there is nothing to refill: everything is skipped", code="refill_empty", hint="leave a --skip out"
@@ -128,6 +129,18 @@ def _tagged_consumers(manifest: Manifest) -> str | None:
     """The consumers of a project that tags them; None where nothing is tagged."""
     is_tagged = any(CONSUMER_TAG in node.tags for node in manifest.of_type("model").values())
     return f"tag:{CONSUMER_TAG}+" if is_tagged else None
+
+
+def _later(ctx: Context, manifest: Manifest, uids: list[str], gap: Gap) -> Later | None:
+    """The months from the gap to the current one, for models that are computed from their own months before."""
+    months = Gap(gap.first, max(gap.today, ctx.now.date()), gap.buffer_days).months[len(gap.months) :]
+    if not months or not (models := refill.carried(manifest, uids)):
+        return None
+    names = ", ".join(manifest.nodes[uid].name for uid in uids if uid in models)
+    ctx.log.warning(
+        "%s: each month is computed from the one before, so they go on to %s", names, f"{months[-1].start:%Y-%m}"
+    )
+    return Later(models, months)
 
 
 def _batch(step: Step, request: Request, gap: Gap, adapter: str, *, depends_on: list[str]) -> Batch:

@@ -43,6 +43,7 @@ class PlannedModel(msgspec.Struct, kw_only=True):
     """One model of a plan. `checksum` covers its code, the macros it calls and its configuration.
 
     Where it is kept, `database_name` and `schema_name`, and how, `materialization`, go into the log of models.
+    `added_stages` are those of its `stages` that nobody declared: its source has outgrown the others.
     """
 
     unique_id: str
@@ -53,6 +54,7 @@ class PlannedModel(msgspec.Struct, kw_only=True):
     database_name: str | None = None
     schema_name: str | None = None
     materialization: str | None = None
+    added_stages: list[str] = msgspec.field(default_factory=list)
 
 
 class PlannedGap(msgspec.Struct, kw_only=True):

@@ -73,6 +73,14 @@ def gap_from(*, from_date: date | None, lookback_days: int | None, buffer_days: 
 
 
 @dataclass(frozen=True)
+class Later:
+    """Months after the gap, up to the current one, and the models that go on into them."""
+
+    models: set[str]
+    months: list[Window]
+
+
+@dataclass(frozen=True)
 class Step:
     """One batch to be: a model, its window (None: as a whole), and how."""
 
@@ -83,17 +91,34 @@ class Step:
     full_refresh: bool = False
 
 
+def carried(manifest: Manifest, uids: Iterable[str]) -> set[str]:
+    """Those of the models whose later months change with an earlier one: the cumulative, and all that is built on them."""
+    planned = set(uids)
+    roots = {uid for uid in planned if reads_itself(manifest.nodes[uid])}
+    return {uid for uid in planned if uid in roots or manifest.ancestors(uid) & roots}
+
+
 def rewrite(
-    manifest: Manifest, cohort: list[str], months: list[Window], *, first_wave: int = 1, passes: Passes = "one"
+    manifest: Manifest,
+    cohort: list[str],
+    months: list[Window],
+    *,
+    first_wave: int = 1,
+    passes: Passes = "one",
+    later: Later | None = None,
 ) -> list[Step]:
     """The cohort (unique_ids in dependency order) month by month, appended, in waves.
 
-    `passes="two"` gives the old recipe, for comparison only.
+    `later` are months after the gap for those models that must go on into them. `passes="two"` gives the old recipe, for
+    comparison only.
     """
     if passes == "two":
         nodes = [manifest.nodes[uid] for uid in cohort]
         return [
-            Step(node, first_wave + again, "rewrite", month) for again in (0, 1) for node in nodes for month in months
+            Step(node, first_wave + again, "rewrite", month)
+            for again in (0, 1)
+            for node in nodes
+            for month in _months_of(node, months, later)
         ]
     _refuse_between(manifest, cohort)
     last_wave: dict[str, int] = {}
@@ -102,14 +127,20 @@ def rewrite(
         node = manifest.nodes[uid]
         wave = max((last_wave[up] for up in manifest.ancestors(uid) if up in last_wave), default=first_wave - 1) + 1
         cumulative = reads_itself(node)
-        for i, month in enumerate(months):
+        for i, month in enumerate(_months_of(node, months, later)):
             steps.append(Step(node, wave + (i if cumulative else 0), "rewrite", month))
         last_wave[uid] = steps[-1].wave
     return sorted(steps, key=lambda step: step.wave)
 
 
 def downstream(
-    manifest: Manifest, order: Iterable[str], consumers: set[str], months: list[Window], *, first_wave: int
+    manifest: Manifest,
+    order: Iterable[str],
+    consumers: set[str],
+    months: list[Window],
+    *,
+    first_wave: int,
+    later: Later | None = None,
 ) -> list[Step]:
     """What comes after the rewrite, each model once in dependency order: consumers widened, the rest rebuilt.
 
@@ -126,11 +157,18 @@ def downstream(
             steps.append(Step(node, at, "consumers"))
         elif node.materialized == "incremental" and "full_refresh" in meta_of(node):
             cumulative = reads_itself(node)
-            steps += [Step(node, at + (i if cumulative else 0), "rebuild", month) for i, month in enumerate(months)]
+            steps += [
+                Step(node, at + (i if cumulative else 0), "rebuild", month)
+                for i, month in enumerate(_months_of(node, months, later))
+            ]
             wave[uid] = steps[-1].wave
         else:
             steps.append(Step(node, at, "rebuild", full_refresh=node.materialized == "incremental"))
     return sorted(steps, key=lambda step: step.wave)
+
+
+def _months_of(node: Node, months: list[Window], later: Later | None) -> list[Window]:
+    return months + later.months if later is not None and node.unique_id in later.models else months
 
 
 def _refuse_between(manifest: Manifest, cohort: list[str]) -> None:

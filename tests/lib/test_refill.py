@@ -164,3 +164,61 @@ def test_on_clickhouse_a_month_exchanges_its_partitions_unless_told_not_to(tmp_p
     assert vars_of(tmp_path, "clickhouse", passes="two") == month
     assert vars_of(tmp_path, "duckdb") == vars_of(tmp_path, "postgres") == month
     assert vars_of(tmp_path, "clickhouse", window=False) == {}
+
+
+LATER = [month for month in refill.Gap(date(2026, 3, 30), date(2026, 6, 15), 1).months if month not in MONTHS]
+CHAIN = {
+    "a": {}, "b": {"on": ["a"], "sql": "select * from {{ this }}"}, "c": {"on": ["b"]},
+    "t": {"on": ["c"], "materialized": "table"}, "d": {"on": ["a"]},
+}  # fmt: skip
+
+
+def test_a_cumulative_model_and_what_is_built_on_it_go_on_to_the_current_month(tmp_path):
+    known = a_manifest(tmp_path, CHAIN)
+    later = refill.Later(refill.carried(known, uids(*CHAIN)), LATER)
+    assert later.models == set(uids("b", "c", "t"))
+    found = waves(refill.rewrite(known, uids("a", "b", "c", "d"), MONTHS, later=later))
+    assert [month for name, month in found if name == "a"] == ["03", "04"]
+    assert [month for name, month in found if name == "d"] == ["03", "04"]
+    assert [found["b", month] for month in ("03", "04", "05", "06")] == [2, 3, 4, 5]
+    assert [found["c", month] for month in ("03", "04", "05", "06")] == [6, 6, 6, 6]
+
+
+@pytest.mark.parametrize(
+    ("to", "months"), [("2026-04-27", ["03", "04", "05", "06"]), ("2026-06-15", ["03", "04", "05", "06"])]
+)
+def test_plan_refill_extends_them_by_itself_and_says_so(
+    tmp_path, own_settings, monkeypatch, heard, to: str, months: list[str]
+):
+    from contextlib import nullcontext
+    from datetime import UTC, datetime
+
+    from builders import FakeContext
+
+    from sluice import plan_refill, selectors
+    from sluice.dbt_engine.wire import ProjectInfo
+    from sluice.errors import unavailable
+
+    class Project:
+        manifest = a_manifest(tmp_path, CHAIN)
+        info = ProjectInfo("shop", "dev", "duckdb", None, "main", "1.11", "")
+
+        def select(self, select, exclude, selector):
+            return self.manifest.order(selectors.select(self.manifest, select, exclude, project_dir=tmp_path))
+
+        def connect(self, tag):
+            raise unavailable("there is no file", code="warehouse_missing")
+
+    Project.manifest.metadata.dbt_version = "1.11.16"
+    monkeypatch.setattr(plan_refill, "Project", lambda config, vars: nullcontext(Project()))
+    request = plan_refill.Request("2026-03-30", 1, "a b c d", None, "days", False, False, "one", "{}")
+    for model in CHAIN:
+        Project.manifest.nodes[f"model.shop.{model}"].config["unique_key"] = "id"
+    context = FakeContext(own_settings, now=datetime(2026, 6, 15, tzinfo=UTC))
+    plan, *batches = plan_refill.plan_refill(
+        context, request, today=date.fromisoformat(to), resume=False, accept_drift=False
+    )
+    own = [b.window.start.strftime("%m") for b in batches if getattr(b, "model", None) == "model.shop.b"]
+    assert own == months
+    assert ("so they go on to 2026-06" in heard.text) == (to == "2026-04-27")
+    assert plan.to == date.fromisoformat(to)

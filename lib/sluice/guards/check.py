@@ -46,15 +46,17 @@ def check(
     base_vars: Vars,
     allow: Collection[str],
     look: bool = True,
+    grown: Mapping[str, FullRefresh] | None = None,
 ) -> None:
-    """Judge a plan before it leaves the planner. `look`: ask the warehouse, where it can be reached.
+    """Judge a plan before it leaves the planner. `look`: ask the warehouse, where it can be reached. `grown` are blocks
+    that have more stages than their models declare.
 
     Raises SluiceError (2) with everything that is refused; warnings, and what was allowed, go to the log.
     """
     refuse_unknown(allow)
     case = Case(
         manifest=project.manifest, adapter=plan.adapter, intent=plan.intent, batches=batches, to=plan.to, today=today,
-        blocks=blocks(project.manifest, {batch.model for batch in batches if batch.model}),
+        blocks={**blocks(project.manifest, {batch.model for batch in batches if batch.model}), **(grown or {})},
         configs=_configs(project, batches, base_vars), yaml_vars=project.info.yaml_vars, base_vars=base_vars,
     )  # fmt: skip
     if look and case.windowed:

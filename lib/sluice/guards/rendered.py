@@ -11,6 +11,7 @@ from sluice.records import Batch, Vars
 
 _CALL = re.compile(r"\bconfig\s*\(")
 _TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+_TOKEN = re.compile(rf"{_TEXT.pattern}|[()]", re.DOTALL)
 _WORD = re.compile(r"(?<![\w.])([A-Za-z_]\w*)(\s*=(?!=))?")
 _PLAIN = {
     "True",
@@ -99,7 +100,7 @@ def questions(manifest: Manifest, batches: list[Batch], base_vars: Vars) -> dict
         if not names:
             continue
         given = {name: value for name, value in batch.vars.items() if name in names or EVERY in names}
-        if any(name not in base_vars or base_vars[name] != value for name, value in given.items()):
+        if given and any(name not in base_vars or base_vars[name] != value for name, value in given.items()):
             asked[batch.batch_id] = Question(uid, given, batch.vars)
     return asked
 
@@ -112,11 +113,9 @@ def _words(call: str) -> set[str]:
 def _config_calls(code: str) -> Iterator[str]:
     """The argument lists of config(...) in a model's code."""
     for call in _CALL.finditer(code):
-        depth, place = 1, call.end()
-        while place < len(code) and depth:
-            if text := _TEXT.match(code, place):
-                place = text.end()
-                continue
-            depth += (code[place] == "(") - (code[place] == ")")
-            place += 1
-        yield code[call.end() : place - 1]
+        depth = 1
+        for token in _TOKEN.finditer(code, call.end()):
+            depth += {"(": 1, ")": -1}.get(token.group(), 0)
+            if not depth:
+                yield code[call.end() : token.start()]
+                break
