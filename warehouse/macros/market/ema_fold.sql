@@ -1,12 +1,12 @@
 {#-
-  Returns CTEs that end in `folded`: the columns `keys`, bar_seq and ema_9 … ema_200 of each of the `closes` from its
-  series' from_seq on. e(n) = (1 - α) e(n-1) + α close(n); the EMA before from_seq is what `starts` says, the first close where
+  Returns CTEs that end in `folded`: each of the `closes` from its series' from_seq on, with ema_9 … ema_200. e(n) = (1 - α) e(n-1) + α close(n); the EMA before from_seq is what `starts` says, the first close where
   a series starts (e(1) is then the first close, too). The statement must begin with `with recursive`.
 
   The recursion in closed form, e(n) = (1 - α)^n (e(0) + Σ α (1 - α)^-j close(j)): a running sum of what is positive, so nothing
   cancels out. Blocks of 256 steps keep the powers small; what a block hands to the next is carried on by a recursive CTE.
 
-  Reads the CTEs `starts` (keys, from_seq, days, ema_9 …) and `closes` (keys, bar_seq, close).
+  Reads the CTEs `starts` (keys, from_seq, days, ema_9 …) and `closes` (keys, bar_seq, ts, close,
+  loaded_at).
 
   keys  names of the columns of a series
 -#}
@@ -20,7 +20,7 @@
 steps as (
     select
         {% for key in keys %}closes.{{ key }}, {% endfor %}
-        closes.bar_seq, closes.close, starts.days,
+        closes.bar_seq, closes.ts, closes.close, closes.loaded_at, starts.days,
         {{ whole_quotient('closes.bar_seq - starts.from_seq', block) }} as block,
         (closes.bar_seq - starts.from_seq) % {{ block }} + 1 as step
     from closes
@@ -29,7 +29,7 @@ steps as (
 
 sums as (
     select
-        {{ columns }}, bar_seq, block, step, days
+        {{ columns }}, bar_seq, ts, close, loaded_at, block, step, days
         {%- for period in ema_periods() %},
         sum((1 - {{ ema_remainder(period, 'days') }}) * power({{ ema_remainder(period, 'days') }}, -step) * close) over block as sum_{{ period }}
         {%- endfor %}
@@ -57,7 +57,7 @@ carried as (
 folded as (
     select
         {% for key in keys %}sums.{{ key }}, {% endfor %}
-        sums.bar_seq
+        sums.bar_seq, sums.ts, sums.close, sums.loaded_at
         {%- for period in ema_periods() %},
         power({{ ema_remainder(period, 'sums.days') }}, sums.step) * (carried.ema_{{ period }} + sums.sum_{{ period }}) as ema_{{ period }}
         {%- endfor %}

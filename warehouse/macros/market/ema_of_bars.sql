@@ -25,7 +25,7 @@ changed_ema as (
 ),
 
 closes as (
-    select {% for key in keys %}bars.{{ key }}, {% endfor %}bars.bar_seq, bars.time_close, bars.close, bars.loaded_at
+    select {% for key in keys %}bars.{{ key }}, {% endfor %}bars.bar_seq, bars.time_close as ts, bars.close, bars.loaded_at
     from bars
     inner join changed_ema on {% for key in keys %}bars.{{ key }} = changed_ema.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
     where not bars.is_partial_end
@@ -75,13 +75,11 @@ points as (
 
 emas as (
     select
-        {% for key in keys %}closes.{{ key }}, {% endfor %}
-        closes.bar_seq, closes.time_close as ts, false as roll, closes.close, closes.loaded_at
+        {{ columns }}, bar_seq, ts, false as roll, close, loaded_at
         {%- for period in ema_periods() %},
-        folded.ema_{{ period }}
+        ema_{{ period }}
         {%- endfor %}
-    from closes
-    inner join folded on {% for key in keys %}closes.{{ key }} = folded.{{ key }} and {% endfor %}closes.bar_seq = folded.bar_seq
+    from folded
 
     union all
 

@@ -16,7 +16,7 @@ with recursive changed_ema as (
 ),
 
 closes as (
-    select changed_ema.id, changed_ema.tf, bars.bar_seq, bars.time_close, bars.close, bars.loaded_at
+    select changed_ema.id, changed_ema.tf, bars.bar_seq, bars.time_close as ts, bars.close, bars.loaded_at
     from {{ ref('price_bars_1d') }} as bars
     inner join changed_ema on bars.id = changed_ema.id
 ),
@@ -28,13 +28,7 @@ starts as (
 {{ ema_fold(keys) }},
 
 emas as (
-    select
-        closes.id, closes.tf, closes.bar_seq, closes.time_close as ts, false as roll, closes.close, closes.loaded_at
-        {%- for period in ema_periods() %},
-        folded.ema_{{ period }}
-        {%- endfor %}
-    from closes
-    inner join folded on closes.id = folded.id and closes.tf = folded.tf and closes.bar_seq = folded.bar_seq
+    select folded.*, false as roll from folded
 )
 
 {{ ema_rows(keys) }}
