@@ -23,6 +23,7 @@ from sluice.records import Batch, BatchResult, Node, Plan, PlannedModel, RunStat
 from sluice.state.store import Lock, Store, some
 
 if TYPE_CHECKING:
+    from sluice.state.clickhouse import ClickHouse
     from sluice.state.postgres import Postgres
 
 BLOCKING_INTENTS = tuple(GO_ON)  # left half done, their tables must not be touched by another plan
@@ -437,6 +438,10 @@ def _connected(url: str, origin: str, *, make: bool) -> Store | None:
         from sluice.state.postgres import Postgres
 
         return _made(Postgres(url, origin=origin), make)
+    if scheme == "clickhouse":
+        from sluice.state.clickhouse import ClickHouse
+
+        return _made(ClickHouse(url, origin=origin), make)
     raise misconfigured(
         f"the state store {scheme or url!r} ({origin}) is none that Sluice knows",
         code="state_bad_url",
@@ -444,7 +449,7 @@ def _connected(url: str, origin: str, *, make: bool) -> Store | None:
     )
 
 
-def _made(store: "Postgres", make: bool) -> Store | None:
+def _made(store: "Postgres | ClickHouse", make: bool) -> Store | None:
     try:
         if not store.exists():
             if not make:
