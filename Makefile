@@ -53,6 +53,7 @@ test: $(READY) ## Everything that must hold: lint, types, pytest, bats
 bench: $(READY) ## What is claimed about speed, measured against what a user would do instead
 	@.venv/bin/python bench/batch_overhead.py
 	@.venv/bin/python bench/memory.py
+	@.venv/bin/python bench/state.py
 
 docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
 	@PYTHONPATH=lib .venv/bin/python -m sluice.docs
