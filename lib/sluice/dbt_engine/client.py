@@ -65,7 +65,7 @@ class Engine:
                 stdout=2,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": _python_path()},
+                env={**os.environ, "PYTHONPATH": _python_path(), "SLUICE_STARTED_DBT": "1"},
             )
         self._channel = wire.Channel(ours)
         self._number = 0
