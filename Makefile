@@ -61,6 +61,7 @@ bench: $(READY) ## What is claimed about speed, measured against what a user wou
 	@.venv/bin/python bench/memory.py
 	@.venv/bin/python bench/guards.py
 	@.venv/bin/python bench/sync.py
+	@.venv/bin/python bench/state.py
 
 docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
 	@PYTHONPATH=lib .venv/bin/python -m sluice.docs

@@ -99,9 +99,11 @@ class Postgres:
     Not below pytest's folder: a socket's path is short, and the server's user must be able to enter.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        """`durable`: every commit is on disk, as in earnest; else a crash of the machine may lose some."""
         if POSTGRES_BIN is None:
             pytest.fail(NO_POSTGRES)
+        self._durable = "on" if durable else "off"
         self.folder = Path(tempfile.mkdtemp(prefix="sluice-pg-"))
         self._as = []
         if os.geteuid() == 0:  # the server refuses to run as root
@@ -134,9 +136,9 @@ class Postgres:
         for _ in range(3):
             self.port = self.port or _free_port()
             options = [
-                "fsync=off",
-                "synchronous_commit=off",
-                "full_page_writes=off",
+                f"fsync={self._durable}",
+                f"synchronous_commit={self._durable}",
+                f"full_page_writes={self._durable}",
                 "shared_buffers=32MB",
                 "max_connections=40",
                 "listen_addresses=127.0.0.1",

@@ -20,7 +20,7 @@ SETTINGS = {
     "DBT_PROJECT_DIR": "the dbt project (default: the bundled warehouse/)",
     "DBT_PROFILES_DIR": "the folder of profiles.yml (default: the project's own, else ~/.dbt)",
     "DBT_TARGET": "the target of the profile (default: the profile's own)",
-    "SLUICE_STATE": "the state store: sqlite:PATH (default: sqlite:.state/state.sqlite)",
+    "SLUICE_STATE": "the state store: sqlite:PATH, postgresql://… or clickhouse://… (default: sqlite:.state/state.sqlite)",
     "SLUICE_STATE_DIR": "locks, dbt's parse cache and the default state store (default: .state)",
     "SLUICE_LOG_DIR": "logs, one file a batch, and the records of each run (default: .logs)",
     "SLUICE_LOG_FILE": "the log that commands append to (default: sluice-YYYY-MM-DD.log in the log folder)",

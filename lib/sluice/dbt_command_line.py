@@ -47,8 +47,9 @@ class CommandLine:
         said = []
         try:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-            )
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+                env={**os.environ, "SLUICE_STARTED_DBT": "1"},
+            )  # fmt: skip
         except OSError as problem:
             return Outcome(status="failed", nodes=[], error=f"cannot start {self._command[0]!r} (--dbt): {problem}")
         assert self._process.stdout is not None

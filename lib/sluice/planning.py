@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from datetime import date
+from typing import Any
 
 from sluice.ids import content_hash
 from sluice.manifest import Node
@@ -60,7 +61,7 @@ def build(
     return plan, batches
 
 
-def place(node: Node) -> dict[str, str | None]:
+def place(node: Node) -> dict[str, Any]:
     """Where and how a model is kept, for its PlannedModel."""
     return {"database_name": node.database, "schema_name": node.schema, "materialization": node.materialized}
 

@@ -1,7 +1,8 @@
 """The daily refresh from one night to the next: what is planned, what is run, what the state store remembers of it."""
 
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from sluice.records import Batch, BatchResult, DailyRun, Decision, Plan, Savings
 from sluice.run_dbt_batch import Options
 from sluice.sluice_state import look
 from sluice.state import State
+
+pytest_plugins = ["servers"]
 
 
 @dataclass
@@ -294,6 +297,41 @@ def test_a_plan_says_whether_to_go_on_after_a_failure(nights: Nights) -> None:
     for batch in batches:
         nights.engine.steps[batch.batch_id] = ["boom" if batch.select == ["m02"] else "ok"] * 9
     assert [result.status for result in running].count("ok") == 24
+
+
+@pytest.mark.parametrize("engine", ["postgres", "clickhouse"])
+def test_a_container_with_an_empty_disk_decides_as_one_with_its_history_on_disk(
+    nights: Nights, engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    server, own = request.getfixturevalue(engine), f"s_{uuid.uuid4().hex[:12]}"
+    urls = {
+        "postgres": lambda: f"postgresql://test@127.0.0.1:{server.port}/postgres?sslmode=disable&schema={own}",
+        "clickhouse": lambda: f"clickhouse://refresh:s3cret-password@127.0.0.1:{server.http_port}/{own}",
+    }
+    on_disk, on_server = nights.shop.config, replace(nights.shop.config, state_url=urls[engine]())
+    nights.shop.models = {"m01": {}, "m15": {}, "m21": {"parents": ["m15"]}}
+    told: dict[bool, list] = {}
+    for is_remote, config in ((False, on_disk), (True, on_server)):
+        nights.nights, told[is_remote] = 0, []
+        for broken in ({}, {"m15": "boom"}, {"m15": "boom"}):
+            container = replace(config, state_dir=tmp_path / uuid.uuid4().hex) if is_remote else config
+            nights.shop.config, nights.broken = container, broken
+            nights.night()
+            decision, plan, batches = nights.plan()
+            what = (
+                decision.action,
+                decision.reason.split(" ago")[-1],
+                decision.retry,
+                decision.retry_of,
+                decision.saved_s,
+            )
+            told[is_remote].append((*what, plan.plan_id, [batch.batch_id for batch in batches]))
+            assert not (is_remote and container.state_dir.exists())
+    assert told[False] == told[True]
+    assert [each[2] for each in told[True]] == [0, 1, 2]
+    server.query(
+        f"DROP {'SCHEMA' if engine == 'postgres' else 'DATABASE'} {own} {'CASCADE' if engine == 'postgres' else 'SYNC'}"
+    )
 
 
 def test_a_rehearsal_decides_the_same_and_leaves_no_trace(nights: Nights) -> None:

@@ -67,5 +67,9 @@ def _start(how: str, end: socket.socket) -> subprocess.Popen:
         stdout=2,
         pass_fds=[end.fileno()],
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [_LIB, os.environ.get("PYTHONPATH")]))},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [_LIB, os.environ.get("PYTHONPATH")])),
+            "SLUICE_STARTED_DBT": "1",  # whose runs are in the state store: the package's audit hooks leave them out
+        },
     )

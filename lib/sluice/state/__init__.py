@@ -23,6 +23,7 @@ from sluice.records import Batch, BatchResult, Node, Plan, PlannedModel, RunStat
 from sluice.state.store import Lock, Store, some
 
 if TYPE_CHECKING:
+    from sluice.state.clickhouse import ClickHouse
     from sluice.state.postgres import Postgres
 
 BLOCKING_INTENTS = tuple(GO_ON)  # left half done, their tables must not be touched by another plan
@@ -216,10 +217,10 @@ class State:
         """The last duration of each model that succeeded in one of these runs, by unique_id."""
         if not run_ids:
             return {}
-        runs = {f"r{number}": run_id for number, run_id in enumerate(run_ids)}
+        names, runs = _marks(run_ids)
         rows = self.store.rows(
             f"""SELECT unique_id, duration_seconds FROM model_event
-                WHERE status = 'SUCCESS' AND run_id IN ({", ".join(f"${name}" for name in runs)}) ORDER BY seq""",
+                WHERE status = 'SUCCESS' AND run_id IN ({names}) ORDER BY seq""",
             runs,
         )  # fmt: skip
         return dict(rows)
@@ -227,12 +228,23 @@ class State:
     def _runs(self, where: str, values: dict[str, object], limit: int | None = None) -> list[Run]:
         most = f"LIMIT {limit}" if limit is not None else ""
         rows = self.store.rows(
-            f"""SELECT run_id, root_run_id, plan, run_started_at, run_ended_at, run_duration_seconds, run_status,
+            f"""SELECT run_id, root_run_id, run_started_at, run_ended_at, run_duration_seconds, run_status,
                        models_run, models_failed, attempt, host, pid, is_discarded
                 FROM run_log WHERE {where} ORDER BY run_started_at DESC, run_id DESC {most}""",
             values,
         )
-        return [_run(row) for row in rows]
+        plans = self._plans([row[0] for row in rows])
+        return [Run(*[run_id, root, plans[run_id], *rest, bool(discarded)]) for run_id, root, *rest, discarded in rows]
+
+    def _plans(self, run_ids: Sequence[str], *, at_once: int = 500) -> dict[str, Plan]:
+        """Apart from the rest of the log: plans are large, and sorting thousands of them takes longer than all else."""
+        plans: dict[str, Plan] = {}
+        for start in range(0, len(run_ids), at_once):
+            names, runs = _marks(run_ids[start : start + at_once])
+            where = f"event = 'began' AND run_id IN ({names})"
+            for run_id, plan in self.store.rows(f"SELECT run_id, plan FROM run_event WHERE {where} ORDER BY seq", runs):
+                plans[run_id] = msgspec.json.decode(plan, type=Plan)
+        return plans
 
     def is_alive(self, run: Run) -> bool:
         """Whether a process is at work on this run now."""
@@ -373,9 +385,10 @@ class State:
         self.store.insert(table, [row])
 
 
-def _run(row: tuple[Any, ...]) -> Run:
-    run_id, root, plan, *rest, is_discarded = row
-    return Run(*[run_id, root, msgspec.json.decode(plan, type=Plan), *rest, bool(is_discarded)])
+def _marks(values: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """`$v0, $v1` for an IN, and what they stand for."""
+    named = {f"v{number}": value for number, value in enumerate(values)}
+    return ", ".join(f"${name}" for name in named), named
 
 
 _CELL = ("root_run_id", "run_id", "plan_id", "batch_id", "batch_seq", "model_name", "stage", "window_start", "window_end",
@@ -437,6 +450,10 @@ def _connected(url: str, origin: str, *, make: bool) -> Store | None:
         from sluice.state.postgres import Postgres
 
         return _made(Postgres(url, origin=origin), make)
+    if scheme == "clickhouse":
+        from sluice.state.clickhouse import ClickHouse
+
+        return _made(ClickHouse(url, origin=origin), make)
     raise misconfigured(
         f"the state store {scheme or url!r} ({origin}) is none that Sluice knows",
         code="state_bad_url",
@@ -444,7 +461,7 @@ def _connected(url: str, origin: str, *, make: bool) -> Store | None:
     )
 
 
-def _made(store: "Postgres", make: bool) -> Store | None:
+def _made(store: "Postgres | ClickHouse", make: bool) -> Store | None:
     try:
         if not store.exists():
             if not make:

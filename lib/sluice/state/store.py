@@ -126,4 +126,4 @@ def wrong_version(name: str, version: object, way_out: str) -> SluiceError:
 def schema(dialect: str) -> list[str]:
     """The scripts that make the schema: tables, then views on them, then views on views."""
     scripts = [path.read_text() for path in sorted((SQL / dialect).glob("*.sql"))]
-    return sorted(scripts, key=lambda script: ("CREATE VIEW" in script, "FROM run_log" in script))
+    return sorted(scripts, key=lambda s: ("CREATE SEQUENCE" not in s, "CREATE VIEW" in s, "FROM run_log" in s))

@@ -22,4 +22,5 @@ CREATE TABLE batch_event (
     result           Nullable(String)       COMMENT 'outcome: the batch_result record, JSON'
 ) ENGINE = MergeTree
 ORDER BY (root_run_id, batch_id, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'intent before and outcome after each attempt at a batch, append only. An intent without an outcome: the process died in between. Where nobody but a person can know what became of it, sluice-state resolve writes resolved, with status ok (rows are there) or null (do it again)';

@@ -19,4 +19,5 @@ CREATE TABLE model_event (
     ended_at         Nullable(DateTime64(3, 'UTC')) COMMENT 'end of the batch in which it ran'
 ) ENGINE = MergeTree
 ORDER BY (run_id, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'what became of each dbt node, append only; the source of model history';

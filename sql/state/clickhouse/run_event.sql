@@ -28,4 +28,5 @@ CREATE TABLE run_event (
     saved_seconds    Nullable(Float64)      COMMENT 'began: measured seconds of the models that did not run again'
 ) ENGINE = MergeTree
 ORDER BY (run_id, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'what happened to each run, append only. One run is one attempt to carry out a plan. Written by run-dbt-batch (began, ended) and sluice-state (discarded)';

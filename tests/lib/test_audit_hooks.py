@@ -1,0 +1,84 @@
+"""The hooks of the dbt package: what a plain dbt run leaves in the warehouse's own log, on each engine, in how many statements."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_dbt_package import PACKAGE, User, output
+from test_warehouse import ask, start_child
+
+from sluice.profiles import Credentials
+
+pytest_plugins = ["servers"]
+TESTS = {"models": [{"name": "orders", "columns": [{"name": "id", "data_tests": ["not_null"]}]}]}
+
+
+class Audited(User):
+    """Three models with a test, one of them broken on demand; their schema of audit tables is the test's own."""
+
+    def __init__(self, folder: Path, target: Credentials):
+        self.project, self.target = folder / "user", target
+        self.audit = f"audit_{target.schema}"
+        where = {"clickhouse": {"+order_by": "id"}}.get(target.adapter, {})
+        for name, content in {
+            "dbt_project.yml": yaml.safe_dump({
+                "name": "shop", "version": "1.0.0", "profile": "shop", "flags": {"send_anonymous_usage_stats": False},
+                "on-run-start": "{{ sluice.audit_on_run_start() }}", "on-run-end": "{{ sluice.audit_on_run_end(results) }}",
+                "vars": {"sluice_audit_schema": self.audit}, "models": {"shop": {"+materialized": "table", **where}},
+            }),
+            "profiles.yml": yaml.safe_dump({"shop": {"outputs": {target.target: output(target)}, "target": target.target}}),
+            "models/orders.sql": "select 1 as id",
+            "models/broken.sql": "select {{ 'no_such_column' if var('break', false) else 'id' }} as id from {{ ref('orders') }}",
+            "models/reader.sql": "select id from {{ ref('broken') }}",
+            "models/schema.yml": yaml.safe_dump(TESTS),
+        }.items():  # fmt: skip
+            path = self.project / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        (self.project / "dbt_packages").mkdir()
+        (self.project / "dbt_packages" / "sluice").symlink_to(PACKAGE)
+
+    @property
+    def at(self) -> str:
+        return f"{self.target.database}.{self.audit}" if self.target.adapter == "duckdb" else self.audit
+
+
+@pytest.fixture
+def audited(tmp_path: Path, target: Credentials, request: pytest.FixtureRequest):
+    made = Audited(tmp_path, target)
+    yield made
+    if target.adapter != "duckdb":
+        drop = {"postgres": "drop schema if exists {} cascade", "clickhouse": "DROP DATABASE IF EXISTS {} SYNC"}
+        request.getfixturevalue(target.adapter).query(drop[target.adapter].format(made.audit))
+
+
+def test_a_plain_dbt_run_is_in_the_log_with_what_became_of_each_node(audited: Audited) -> None:
+    audited.dbt(["build", "--vars", json.dumps({"break": True, "o'k": "it's"})], ["run", "--select", "orders"])
+    runs: list[Any] = audited.query(
+        f"select run_status, models_run, models_failed, intent, argv, vars, project_name, environment from {audited.at}.run_log "
+        "order by run_started_at"
+    )
+    (failed, *rest), (good, *_) = runs
+    assert (failed, good) == ("FAILED", "SUCCESS")
+    assert tuple(rest[:3]) == (3, 1, "dbt")
+    assert json.loads(rest[3])["which"] == "build"
+    assert json.loads(rest[4]) == {"break": True, "o'k": "it's"}
+    assert tuple(rest[5:]) == ("shop", audited.target.target)
+    nodes = audited.query(
+        f"select model_name, status, materialization, schema_name, message is not null, duration_seconds >= 0 from "
+        f"{audited.at}.model_log order by log_id"
+    )
+    by_name = {name: (status, *more) for name, status, *more in nodes if not name.startswith("not_null")}
+    assert by_name["broken"] == ("ERROR", "table", audited.target.schema, True, True)
+    assert by_name["reader"][0] == "SKIPPED"
+    assert {status for name, status, *_ in nodes if name in ("orders", "not_null_orders_id")} == {"SUCCESS"}
+    assert len(nodes) == 5  # orders, its test, broken, reader; and orders again
+
+
+def test_dbt_that_sluice_started_leaves_nothing_there(audited: Audited) -> None:
+    with start_child(audited.project, audited.target.target, SLUICE_STARTED_DBT="1") as child:
+        assert ask(child, ["run", "--select", "orders"]) == [None]
+    audited.dbt(["run", "--select", "orders"])
+    assert audited.query(f"select count(*) from {audited.at}.run_log") == [(1,)]
