@@ -107,7 +107,7 @@ def run(
                     messages.state(state if is_backfill else {"bookmarks": {STREAM: marks}})
     finally:
         messages.flush()
-        ctx.log.warning("%d requests were made, each of which costs units", requests.made) if requests.made else None
+        ctx.log.info("%d requests were made, each of which costs units", requests.made)
     return 0
 
 

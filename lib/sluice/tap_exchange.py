@@ -203,9 +203,13 @@ class Exchange:
 
         def checked() -> Any:
             try:
-                return ask()
-            except (TypeError, AttributeError, KeyError) as problem:  # ccxt takes a page of HTML for an answer
-                raise ccxt.ExchangeNotAvailable(f"an answer that is no JSON ({type(problem).__name__})") from None
+                found = ask()
+            except (TypeError, AttributeError, KeyError) as problem:
+                raise ccxt.ExchangeNotAvailable(f"an answer that cannot be ({type(problem).__name__})") from None
+            # ccxt takes a page of HTML with status 200 for an answer without trades.
+            if not (self._client.last_http_response or "").lstrip().startswith(("{", "[")):
+                raise ccxt.ExchangeNotAvailable("an answer that is no JSON")
+            return found
 
         def is_passing(problem: Exception) -> bool | float:
             if isinstance(problem, SluiceError) or not isinstance(problem, ccxt.NetworkError | ccxt.BadResponse):
