@@ -26,6 +26,31 @@ daily-refresh: $(READY) ## Every model once, incrementally, with a dated log and
 optimize: $(READY) ## Merge partitions with more than THRESHOLD=20 parts (ClickHouse) [DRY_RUN=1]
 	@pipelines/optimize
 
+##@ Sync
+sync: $(READY) ## Fetch what is new from every source in sources/, load it, run the models that read it [OVERLAP=24h DRY_RUN=1]
+	@pipelines/sync
+
+all: $(READY) ## The same from the beginning, or from START_TS to END_TS [START_TS= END_TS=]
+	@FULL=1 pipelines/sync
+
+export-exchanges: $(READY) ## From the beginning: the exchanges alone, no models
+	@FULL=1 ONLY=tap-exchange STAGE=0 pipelines/sync
+
+export-debank: $(READY) ## From the beginning: DeBank alone, no models
+	@FULL=1 ONLY=tap-debank STAGE=0 pipelines/sync
+
+export-exchanges-incremental: $(READY) ## What is new: the exchanges alone, no models
+	@ONLY=tap-exchange STAGE=0 pipelines/sync
+
+export-debank-incremental: $(READY) ## What is new: DeBank alone, no models
+	@ONLY=tap-debank STAGE=0 pipelines/sync
+
+stage: $(READY) ## The models that read what was synced, alone
+	@STAGE=only pipelines/sync
+
+parquet: $(READY) ## What was synced as Parquet files by source and month, those rewritten that changed [PARQUET_DIR=parquet]
+	@pipelines/parquet
+
 sample-data: $(READY) ## The bundled warehouse's synthetic data, made or brought up to today [SAMPLE_SCALE=1]
 	@pipelines/sample-data
 
@@ -67,7 +92,7 @@ clean: ## Remove the virtual environment (state, logs and data stay)
 	@rm -rf .venv
 
 help: ## This text
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-29s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV): requirements.txt
 	@echo "setting up .venv (once)" >&2
@@ -85,4 +110,4 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: optimize full-refresh refill daily-refresh clickhouse sample-data pending runs test test-faults bench docs lint setup lock clean help
+.PHONY: sync all export-exchanges export-debank export-exchanges-incremental export-debank-incremental stage parquet optimize full-refresh refill daily-refresh clickhouse sample-data pending runs test test-faults bench docs lint setup lock clean help

@@ -8,7 +8,7 @@ from typing import get_args
 from sluice.command import Context
 from sluice.errors import SluiceError
 from sluice.ids import content_hash
-from sluice.records import BatchResult, Error, NotifyResult, Plan, Record, Severity, Summary
+from sluice.records import BatchResult, Error, NotifyResult, Plan, Record, Severity, Summary, SyncResult
 
 SEVERITIES = get_args(Severity)
 _MOST_LINES = 20
@@ -21,6 +21,7 @@ class Digest:
     plan: Plan | None = None
     counts: Counter = field(default_factory=Counter)
     failed: list[BatchResult] = field(default_factory=list)
+    synced: list[SyncResult] = field(default_factory=list)
     errors: list[Error] = field(default_factory=list)
     duration_s: float = 0.0
     exit_code: int = 0
@@ -32,6 +33,8 @@ class Digest:
             self.counts[record.status] += 1
             if record.status == "failed":
                 self.failed.append(record)
+        elif isinstance(record, SyncResult):
+            self.synced.append(record)
         elif isinstance(record, Error):
             self.errors.append(record)
         elif isinstance(record, Summary):
@@ -49,7 +52,9 @@ class Digest:
     def dedupe_key(self) -> str:
         """The same for the same trouble, night after night."""
         where = [self.plan.project, self.plan.target, self.plan.intent] if self.plan else []
-        return content_hash([where, sorted({str(r.model) for r in self.failed}), sorted({e.code for e in self.errors})])
+        models, codes = {str(r.model) for r in self.failed}, {e.code for e in self.errors}
+        sources = [["sync", *sorted({s.source for s in self.synced if s.status == "failed"})]] if self.synced else []
+        return content_hash([where, sorted(models), sorted(codes), *sources])
 
     def lines(self) -> list[str]:
         what = (
@@ -57,6 +62,8 @@ class Digest:
             if self.plan
             else "nothing planned"
         )
+        if self.synced:
+            what = "sync"
         ending = "ok" if self.severity == "INFO" else f"{self.severity}, exit {self.exit_code}"
         counts = "   ".join(
             f"{status} {self.counts[status]}"
@@ -67,6 +74,7 @@ class Digest:
             f"{what.upper()}: {ending}",
             f"time {self.duration_s:.1f} s   batches {sum(self.counts.values())}   {counts}".rstrip(),
         ]
+        told += [_brought(result) for result in self.synced]
         told += [f"failed  {_where(result)}: {result.error}" for result in self.failed[:_MOST_LINES]]
         if len(self.failed) > _MOST_LINES:
             told.append(f"… and {len(self.failed) - _MOST_LINES} more failed batches")
@@ -104,6 +112,14 @@ def notify(ctx: Context) -> Generator[Record, None, int]:
 
 
 _LEVELS = {"INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+
+
+def _brought(result: SyncResult) -> str:
+    """`partial  coinbase: received 12, inserted 3: the tap ended with 69`"""
+    counts = f"received {result.received_rows}, inserted {result.inserted_rows}, updated {result.updated_rows}"
+    return f"{result.sync_status:8} {result.source} {result.stream}: {counts}" + (
+        f": {result.error}" if result.error else ""
+    )
 
 
 def _where(result: BatchResult) -> str:
