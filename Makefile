@@ -29,6 +29,31 @@ daily-refresh: $(READY) ## Every model once, after a failure only what it left, 
 optimize: $(READY) ## Merge partitions with more than THRESHOLD=20 parts (ClickHouse) [DRY_RUN=1]
 	@pipelines/optimize
 
+##@ Sync
+sync: $(READY) ## Fetch what is new from every source in sources/, load it, run the models that read it [OVERLAP=24h DRY_RUN=1]
+	@pipelines/sync
+
+all: $(READY) ## The same from the beginning, or from START_TS to END_TS [START_TS= END_TS=]
+	@FULL=1 pipelines/sync
+
+export-exchanges: $(READY) ## From the beginning: the exchanges alone, no models
+	@FULL=1 ONLY=tap-exchange STAGE=0 pipelines/sync
+
+export-debank: $(READY) ## From the beginning: DeBank alone, no models
+	@FULL=1 ONLY=tap-debank STAGE=0 pipelines/sync
+
+export-exchanges-incremental: $(READY) ## What is new: the exchanges alone, no models
+	@ONLY=tap-exchange STAGE=0 pipelines/sync
+
+export-debank-incremental: $(READY) ## What is new: DeBank alone, no models
+	@ONLY=tap-debank STAGE=0 pipelines/sync
+
+stage: $(READY) ## The models that read what was synced, alone
+	@STAGE=only pipelines/sync
+
+parquet: $(READY) ## What was synced as Parquet files by source and month, those rewritten that changed [PARQUET_DIR=parquet]
+	@pipelines/parquet
+
 sample-data: $(READY) ## The bundled warehouse's synthetic data, made or brought up to today [SAMPLE_SCALE=1]
 	@pipelines/sample-data
 
@@ -78,7 +103,7 @@ clean: ## Remove the virtual environment (state, logs and data stay)
 	@rm -rf .venv
 
 help: ## This text
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-29s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV): requirements.txt
 	@echo "setting up .venv (once)" >&2
@@ -96,4 +121,4 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: demo-restart demo-gap history optimize full-refresh refill test-faults daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help
+.PHONY: all bench clean clickhouse daily-refresh demo-gap demo-restart docs export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock optimize parquet pending refill runs sample-data setup stage sync test test-faults

@@ -19,6 +19,7 @@ from sluice.records import (
     Record,
     Severity,
     Summary,
+    SyncResult,
 )
 
 SEVERITIES = get_args(Severity)
@@ -37,6 +38,7 @@ class Digest:
     red: list[CheckResult] = field(default_factory=list)
     partitions: int = 0
     unmerged: list[PartitionResult] = field(default_factory=list)
+    synced: list[SyncResult] = field(default_factory=list)
     errors: list[Error] = field(default_factory=list)
     duration_s: float = 0.0
     exit_code: int = 0
@@ -58,6 +60,8 @@ class Digest:
             self.partitions += 1
             if record.status == "failed" or _is_left_duplicated(record):
                 self.unmerged.append(record)
+        elif isinstance(record, SyncResult):
+            self.synced.append(record)
         elif isinstance(record, Error):
             self.errors.append(record)
         elif isinstance(record, Summary):
@@ -87,6 +91,7 @@ class Digest:
             {error.code for error in self.errors},
             {f"{check.check} {check.subject}" for check in self.red},
             {one.table for one in self.unmerged},
+            {result.source for result in self.synced if result.status == "failed"},
         ]
         return content_hash([where, *map(sorted, trouble)])
 
@@ -96,6 +101,8 @@ class Digest:
             if self.plan
             else "nothing planned"
         )
+        if self.synced:
+            what = "sync"
         ending = "ok" if self.severity == "INFO" else f"{self.severity}, exit {self.exit_code}"
         counts = "   ".join(
             f"{status} {self.counts[status]}"
@@ -115,6 +122,7 @@ class Digest:
         ]
         if self.decision is not None and (self.decision.action != "full" or self.decision.severity != "INFO"):
             told.append(self.decision.reason)
+        told += [_brought(result) for result in self.synced]
         told += _named("failed batches", [f"failed  {_where(result)}: {result.error}" for result in self.failed])
         told += _named("red checks", [f"red  {check.check} of {check.subject}: {check.error}" for check in self.red])
         told += _named("such partitions", [_unmerged(one) for one in self.unmerged])
@@ -170,6 +178,14 @@ def _unmerged(result: PartitionResult) -> str:
     if result.status == "failed":
         return f"failed  {where}: {result.error}"
     return f"left  {where}: {result.duplicate_rows_before} rows share their key with another; {result.error}"
+
+
+def _brought(result: SyncResult) -> str:
+    """`partial  coinbase: received 12, inserted 3: the tap ended with 69`"""
+    counts = f"received {result.received_rows}, inserted {result.inserted_rows}, updated {result.updated_rows}"
+    return f"{result.sync_status:8} {result.source} {result.stream}: {counts}" + (
+        f": {result.error}" if result.error else ""
+    )
 
 
 def _where(result: BatchResult) -> str:

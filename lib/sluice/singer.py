@@ -40,17 +40,23 @@ class ActivateVersion(msgspec.Struct, tag="ACTIVATE_VERSION", tag_field="type"):
     version: int
 
 
+class TapExit(msgspec.Struct, tag="TAP_EXIT", tag_field="type"):
+    """How the tap ended. No tap writes it: whoever starts one appends it, for a pipe tells nobody."""
+
+    exit_code: int
+
+
 class Other(msgspec.Struct):
     """A message of a type that the specification does not know."""
 
     type: str
 
 
-Message = Schema | Line | State | ActivateVersion | Other
+Message = Schema | Line | State | ActivateVersion | TapExit | Other
 
-_decode = msgspec.json.Decoder(Schema | Line | State | ActivateVersion).decode
+_decode = msgspec.json.Decoder(Schema | Line | State | ActivateVersion | TapExit).decode
 _decode_other = msgspec.json.Decoder(Other).decode
-_KNOWN = ("SCHEMA", "RECORD", "STATE", "ACTIVATE_VERSION")
+_KNOWN = ("SCHEMA", "RECORD", "STATE", "ACTIVATE_VERSION", "TAP_EXIT")
 _EMPTY = (b"", b"null", b"{}")
 
 

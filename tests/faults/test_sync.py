@@ -58,13 +58,9 @@ def test_a_load_that_is_killed_leaves_no_cursor_ahead_of_the_rows(tmp_path: Path
         "SLUICE_DUCKDB_PATH": str(database),
     }  # fmt: skip
     began = time.monotonic()
-    subprocess.run(
-        [root / "bin/sync-cursor", "load", "whole"],
-        input=Path(lines).read_bytes(),
-        env=environment,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    with open(lines) as source:
+        command = [root / "bin/sync-cursor", "load", "whole"]
+        subprocess.run(command, stdin=source, env=environment, check=True, stdout=subprocess.DEVNULL)
     whole_s = time.monotonic() - began
     database.unlink()
     draw, killed = random.Random(1), 0

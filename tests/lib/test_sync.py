@@ -273,3 +273,13 @@ def test_sync_log_is_one_row_a_source_with_its_state(source: Source) -> None:
     assert json.loads(rows[1][4]) == state()["value"]
     source.target.commit("s", "killed", [], [], [])
     assert [row[1] for row in source.rows("source, sync_status", "sync_log")] == ["partial", "success"]
+
+
+def test_a_tap_that_failed_is_told_by_who_started_it(source: Source) -> None:
+    ended = {"type": "TAP_EXIT", "exit_code": 69}
+    (result,) = source.load(schema(), trade("1"), state(), ended)
+    assert result.sync_status == "partial" and "ended with 69" in (result.error or "") and source.told
+    (result,) = source.load(ended)
+    assert (result.stream, result.sync_status, result.status) == ("", "failed", "failed")
+    (result,) = source.load({"type": "TAP_EXIT", "exit_code": 0})
+    assert result.status == "ok"

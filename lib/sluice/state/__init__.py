@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ from sluice import __version__
 from sluice.errors import busy, misconfigured, refused
 from sluice.ids import timestamp
 from sluice.planning import GO_ON
-from sluice.records import Batch, BatchResult, Node, Plan, PlannedModel, RunStatus
+from sluice.records import Batch, BatchResult, Node, Plan, PlannedModel, Record, RunStatus
 from sluice.state.store import Lock, Store, some
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ _STANDING = """
     )
     SELECT {columns} FROM batch_event LEFT JOIN replaced USING (model_name)
     WHERE root_run_id = $root AND seq >= coalesce(since, 0) AND {where} ORDER BY seq"""
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -243,8 +245,15 @@ class State:
             names, runs = _marks(run_ids[start : start + at_once])
             where = f"event = 'began' AND run_id IN ({names})"
             for run_id, plan in self.store.rows(f"SELECT run_id, plan FROM run_event WHERE {where} ORDER BY seq", runs):
-                plans[run_id] = msgspec.json.decode(plan, type=Plan)
+                plans[run_id] = self._decoded(plan, Plan)
         return plans
+
+    def _decoded(self, record: str, type: type[R]) -> R:
+        """A record that was kept. Raises SluiceError (69) when it is not what was written."""
+        try:
+            return msgspec.json.decode(record, type=type)
+        except (msgspec.DecodeError, UnicodeError) as problem:
+            raise self.store.damaged(problem) from None
 
     def is_alive(self, run: Run) -> bool:
         """Whether a process is at work on this run now."""
@@ -310,7 +319,7 @@ class State:
     def done(self, root: str) -> dict[str, BatchResult]:
         """The results of the batches of a plan that are done and whose rows are still there, by batch_id."""
         rows = self.store.rows(_STANDING.format(columns="batch_id, result", where="status = 'ok'"), {"root": root})
-        return {batch_id: msgspec.json.decode(result, type=BatchResult) for batch_id, result in rows}
+        return {batch_id: self._decoded(result, BatchResult) for batch_id, result in rows}
 
     def attempted(self, root: str) -> dict[str, Attempted]:
         """The batches of a plan that may have left rows in a table as it is now, by batch_id.
@@ -442,9 +451,11 @@ def _connected(url: str, origin: str, *, make: bool) -> Store | None:
     """The store at a URL, ready for use; None when there is none and none is to be made."""
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite" and rest:
-        from sluice.state.sqlite import SQLite
+        from sluice.state.sqlite import SQLite, refuse_orphan
 
         path = Path(os.path.abspath(rest))
+        if not make:
+            refuse_orphan(path)
         return SQLite.create(path) if make or path.exists() else None
     if scheme in ("postgresql", "postgres"):
         from sluice.state.postgres import Postgres

@@ -50,6 +50,14 @@ class Store(ABC):
     def transaction(self) -> AbstractContextManager[None]:
         """All changes inside or none, on disk at the end. Where there are no transactions, each is kept by itself."""
 
+    def damaged(self, problem: Exception) -> SluiceError:
+        """What to raise when something in it is not what was written."""
+        return unavailable(
+            f"the state store {self.name} is damaged: {problem}",
+            code="state_damaged",
+            hint=f"restore {self.name} from a copy, or move it away to start afresh",
+        )
+
     @abstractmethod
     def lock(self, run_id: str) -> Lock:
         """The lock of a run, not yet taken."""

@@ -112,7 +112,7 @@ class ClickHouseTarget(Target):
         self.warehouse.execute(f"CREATE TABLE {lines} (number UInt64, line String) ENGINE = Memory")
         escaped = (line.replace(b"\\", b"\\\\").replace(b"\t", b"\\t").rstrip(b"\r\n") for line in batch.lines)
         block = b"".join(b"%d\t%s\n" % (number, line) for number, line in enumerate(escaped))
-        self.warehouse.insert(lines, block, "TabSeparated")  # type: ignore[attr-defined]
+        self.warehouse.insert_block(lines, block, "TabSeparated")  # type: ignore[attr-defined]
         values = [f"{self._value(column)} AS {quote(column.name)}" for column in table.columns]
         values += [f"JSONExtract(line, 'version', 'Nullable(Int64)') AS {quote(VERSION)}"] if table.has_version else []
         latest = f" ORDER BY number DESC LIMIT 1 BY {_list(map(quote, table.keys))}" if table.keys else ""

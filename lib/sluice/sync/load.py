@@ -52,6 +52,7 @@ class Load:
         self._waiting_since: float | None = None
         self._began = time.monotonic()
         self._unknown: set[str] = set()
+        self._tap_exit = 0
 
     # -- taking ---------------------------------------------------------------------------------------
 
@@ -94,6 +95,8 @@ class Load:
         elif isinstance(message, singer.ActivateVersion):
             self._stream(number, message.stream).activates = message.version
             self.commit()
+        elif isinstance(message, singer.TapExit):
+            self._tap_exit = message.exit_code
         elif message.type not in self._unknown:
             self._unknown.add(message.type)
             self._log.warning("passed over: messages of type %s", message.type)
@@ -209,6 +212,8 @@ class Load:
     def end(self, trouble: str | None = None) -> list[SyncResult]:
         """Write what waits and how the run ended. `trouble`: why the tap's output cannot be taken for whole."""
         problems = [trouble] if trouble else []
+        if self._tap_exit:
+            problems.append(f"the tap ended with {self._tap_exit}")
         behind = [stream for stream in self._streams.values() if stream.is_behind]
         for stream in behind:
             newest, before = stream.latest(), stream.before
@@ -221,14 +226,15 @@ class Load:
             problems.append(f"{self._uncovered} records came after the last STATE: the tap died, or writes none")
         waiting_rejects = sum(len(stream.rejects) for stream in self._streams.values())
         rejected = waiting_rejects + sum(stream.total.rejected for stream in self._streams.values())
-        status: SyncStatus = "failed" if behind else "partial" if problems or rejected else "success"
+        is_nothing = self._tap_exit != 0 and not self._streams
+        status: SyncStatus = "failed" if behind or is_nothing else "partial" if problems or rejected else "success"
         if rejected:
             problems.append(f"{rejected} records break their schema: see sync_reject")
         ended = Event(
             "ended", sync_status=status, duration_s=round(time.monotonic() - self._began, 3), message="; ".join(problems) or None
         )  # fmt: skip
         self.commit(ended)
-        return [self._result(stream, ended) for stream in self._streams.values()]
+        return [self._result(stream, ended) for stream in self._streams.values()] or [self._result(None, ended)]
 
     def failed(self, why: str) -> None:
         """Write that the run failed, without what waits."""
@@ -242,20 +248,21 @@ class Load:
     def is_behind(self) -> bool:
         return self._is_behind()
 
-    def _result(self, stream: Stream, ended: Event) -> SyncResult:
-        counts = stream.total
-        written = stream.written if self._target is not None else stream.before
+    def _result(self, stream: Stream | None, ended: Event) -> SyncResult:
+        is_real = self._target is not None
+        counts = stream.total if stream else Counts()
+        before, after = (stream.before, stream.written if is_real else stream.before) if stream else (None, None)
         return SyncResult(
             source=self.source,
-            stream=stream.name,
+            stream=stream.name if stream else "",
             sync_status=ended.sync_status or "success",
-            status="dry_run" if self._target is None else "ok" if ended.sync_status == "success" else "failed",
-            cursor_before=_shown(stream.before) if stream.before else None,
-            cursor_after=_shown(written) if written else None,
+            status="ok" if ended.sync_status == "success" and is_real else "dry_run" if not is_real else "failed",
+            cursor_before=_shown(before) if before else None,
+            cursor_after=_shown(after) if after else None,
             received_rows=counts.received,
-            inserted_rows=counts.inserted if self._target is not None else None,
-            updated_rows=counts.updated if self._target is not None else None,
-            unchanged_rows=counts.unchanged if self._target is not None else None,
+            inserted_rows=counts.inserted if is_real else None,
+            updated_rows=counts.updated if is_real else None,
+            unchanged_rows=counts.unchanged if is_real else None,
             rejected_rows=counts.rejected,
             duration_s=ended.duration_s or 0.0,
             error=ended.message,

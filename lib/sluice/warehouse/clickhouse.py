@@ -80,7 +80,7 @@ class ClickHouse(Warehouse):
         """Schema and name: what dbt calls a schema is ClickHouse's database."""
         return super().relation(None, schema, name)
 
-    def insert(self, table: str, block: bytes, form: str) -> None:
+    def insert_block(self, table: str, block: bytes, form: str) -> None:
         """Insert a block of text in one of ClickHouse's formats into a table (quoted). Raises WarehouseError."""
         settings = self._with_id({})
         self._bounded(
