@@ -171,10 +171,20 @@ class Gap:
     @property
     def was_begun(self) -> bool:
         """Whether there is something to resume."""
-        pending = subprocess.run(
-            [ROOT / "bin/sluice-state", "pending"], env=self.environment, capture_output=True, check=True, timeout=60
-        )
-        return any(record["type"] == "run_state" for record in records(pending.stdout))
+        return bool(self._pending())
+
+    def discard(self) -> None:
+        """Give up what was begun."""
+        for run_id in self._pending():
+            self._state("discard", run_id)
+
+    def _pending(self) -> list[str]:
+        return [record["run_id"] for record in self._state("pending") if record["type"] == "run_state"]
+
+    def _state(self, *arguments: str) -> list[dict]:
+        command = [ROOT / "bin/sluice-state", *arguments]
+        asked = subprocess.run(command, env=self.environment, capture_output=True, check=True, timeout=LONGEST_S)
+        return records(asked.stdout)
 
 
 def records(lines: bytes) -> list[dict]:
