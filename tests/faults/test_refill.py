@@ -72,7 +72,8 @@ def test_two_passes_double_the_supply_of_the_bundled_warehouse_and_waves_put_it_
 
 def test_the_adapters_own_insert_overwrite_does_as_well(open_gap):
     gap: Gap = open_gap("clickhouse", DAY)
-    for model in (gap.warehouse.project / "models").rglob("int_*.sql"):
+    for name in ("int_transfers_daily", "int_supply_holders_daily"):  # those without stages: G02 refuses the others
+        [model] = (gap.warehouse.project / "models").rglob(f"{name}.sql")
         text = model.read_text().replace(
             "        'append'\n", "        'insert_overwrite' if var('replace_partitions', false) else 'append'\n"
         )
