@@ -45,6 +45,7 @@ def test_killed_at_random_points_it_ends_in_what_a_build_from_scratch_gives(engi
             gap.refill()
         assert gap.zeros() == 0
         assert gap.relations() == built, f"after {kills} kills, in life {lives}"
+        assert not gap.was_begun, "nothing is left to resume"
     print(f"{engine}: {kills} kills in {lives} refills")
 
 

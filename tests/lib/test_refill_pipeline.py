@@ -26,7 +26,9 @@ def order_of(records: list[dict]) -> list[str]:
 def refill_with_a_kill(gap: Gap) -> list[dict]:
     """Killed at a point that is the same for an engine, and resumed; the records of what was left."""
     gap.refill_killed_at(random.Random(gap.warehouse.target), KILL_WITHIN_S)
-    return gap.refill(**({"RESUME": "1"} if gap.was_begun else {}))
+    records = gap.refill(**({"RESUME": "1"} if gap.was_begun else {}))
+    assert not gap.was_begun, "nothing is left to resume"
+    return records
 
 
 def assert_gate_stood_between(records: list[dict]) -> None:
