@@ -69,18 +69,3 @@ def test_two_passes_double_the_supply_of_the_bundled_warehouse_and_waves_put_it_
         assert wrong == right if day < date(2022, 5, 1) else wrong > 1.9 * float(right), (token, day, wrong, right)
     gap.refill()
     assert gap.relations() == built
-
-
-def test_the_adapters_own_insert_overwrite_does_as_well(open_gap):
-    gap: Gap = open_gap("clickhouse", DAY)
-    for name in ("int_transfers_daily", "int_supply_holders_daily"):  # those without stages: G02 refuses the others
-        [model] = (gap.warehouse.project / "models").rglob(f"{name}.sql")
-        text = model.read_text().replace(
-            "        'append'\n", "        'insert_overwrite' if var('replace_partitions', false) else 'append'\n"
-        )
-        assert "insert_overwrite" in text
-        model.write_text(text)
-    gap.spoil()
-    gap.fill()
-    gap.refill()
-    assert gap.relations() == gap.rebuilt()
