@@ -122,11 +122,11 @@ class Gap:
 
     def relations(self) -> dict[str, str]:
         """A hash of each relation, the order of its rows apart. sluice_commit is the runner's own."""
+        named = "select table_name from information_schema.tables where table_schema = 'analytics'"
         hashes = {}
-        for name, rows in self.warehouse.rows("analytics").items():
-            if name != "sluice_commit":
-                lines = "\n".join(sorted(f"{copies} {row!r}" for row, copies in rows.items()))
-                hashes[name] = f"{rows.total()} rows, {hashlib.sha256(lines.encode()).hexdigest()[:16]}"
+        for (name,) in self.warehouse.query(f"{named} and table_name <> 'sluice_commit'"):
+            rows = sorted(map(repr, self.warehouse.query(f'select * from analytics."{name}"')))
+            hashes[name] = f"{len(rows)} rows, {hashlib.sha256('|'.join(rows).encode()).hexdigest()[:16]}"
         return hashes
 
     # -- the refill ---------------------------------------------------------------------------------------
@@ -171,10 +171,20 @@ class Gap:
     @property
     def was_begun(self) -> bool:
         """Whether there is something to resume."""
-        pending = subprocess.run(
-            [ROOT / "bin/sluice-state", "pending"], env=self.environment, capture_output=True, check=True, timeout=60
-        )
-        return any(record["type"] == "run_state" for record in records(pending.stdout))
+        return bool(self._pending())
+
+    def discard(self) -> None:
+        """Give up what was begun."""
+        for run_id in self._pending():
+            self._state("discard", run_id)
+
+    def _pending(self) -> list[str]:
+        return [record["run_id"] for record in self._state("pending") if record["type"] == "run_state"]
+
+    def _state(self, *arguments: str) -> list[dict]:
+        command = [ROOT / "bin/sluice-state", *arguments]
+        asked = subprocess.run(command, env=self.environment, capture_output=True, check=True, timeout=LONGEST_S)
+        return records(asked.stdout)
 
 
 def records(lines: bytes) -> list[dict]:

@@ -100,7 +100,12 @@ class Run:
         self.ctx.keeps = True
         self.ctx.keep(plan)
         self.done = state.done(root)
-        self.finished = {batch_id for batch_id, result in self.done.items() if result.run_id == plan.run_id}
+        # Of a refill that is resumed every batch comes by again, in the process of its own wave: done is done, in whichever run.
+        self.finished = {
+            batch_id
+            for batch_id, result in self.done.items()
+            if result.run_id == plan.run_id or plan.intent == "refill"
+        }
         self.attempts = Attempts(
             engine=engine,
             state=state,

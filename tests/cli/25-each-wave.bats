@@ -41,7 +41,7 @@ days=(--from-date 2024-04-10 --to 2024-05-31)
     assert_equal "$(pick plan intent)" refill
     assert_equal "$(pick batch seq)$(pick gate gate)" "" # consumed
     look tables "$DATABASE" | diff built -
-    assert_equal "$(sluice-state pending | pick run_state run_id)" ""
+    assert_equal "$(sluice-state pending | look pick run_state run_id)" ""
     try refill "${days[@]}" # and again
     assert_status 0
     look tables "$DATABASE" | diff built -
@@ -66,6 +66,7 @@ days=(--from-date 2024-04-10 --to 2024-05-31)
     assert_equal "$(pick batch_result wave status attempt)" $'1 ok 1\n2 ok 1\n4 ok 1\n5 ok 1'
     assert_equal "$(pick check_result status)" ok
     look tables "$DATABASE" | diff built -
+    assert_equal "$(sluice-state pending | look pick run_state run_id)" "" # and that is known: the next refill is a new one
 }
 
 @test "the whole pipe is rehearsed, and nothing changes" {

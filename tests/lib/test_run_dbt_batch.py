@@ -189,6 +189,18 @@ def test_the_last_wave_ends_the_run(stand: Stand) -> None:
     assert stand.run_status() == "SUCCESS"
 
 
+def test_the_last_wave_ends_a_refill_that_was_resumed_too(stand: Stand) -> None:
+    """Its batches all come by again, each in the process of its own wave: those of an earlier run count as done."""
+    plan, batches = a_plan(intent="refill")
+    stand.run(plan, batches[:1])
+    assert stand.run_status() == "RUNNING"
+    again, batches = a_plan(intent="refill", run_id="run-2", root_run_id="run-1", attempt=2)
+    for batch in batches:
+        assert stand.run(again, [batch]) == ["ok"]
+    assert len(stand.engine.ran) == 3
+    assert stand.state.unfinished() == []
+
+
 # -- what is refused ------------------------------------------------------------------------------------------
 
 
