@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sluice import planning
 from sluice.config import Config
 from sluice.dbt_engine.wire import NodeResult, Outcome
-from sluice.records import Batch, BatchResult, Plan, PlannedModel, Record, Window
+from sluice.records import Batch, BatchResult, Plan, PlannedModel, Record, RunId, Window
 from sluice.signals import Interrupted
 from sluice.windows import monthly_windows
 
@@ -196,6 +196,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0{
 
 def values_of(kind: object, texts: st.SearchStrategy[str] = texts) -> st.SearchStrategy:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind == RunId:
+        return st.text("abcXYZ0189._-", max_size=30).map(lambda text: f"0{text}") | st.just("")
     if kind is str:
         return texts
     if kind is float:

@@ -118,6 +118,8 @@ def _type(kind: object) -> str:
         return " · ".join(f"`{value}`" for value in arguments)
     if origin in (types.UnionType, typing.Union):
         return " or ".join(dict.fromkeys(_type(argument) for argument in arguments))
+    if origin is typing.Annotated:
+        return _type(arguments[0])
     if origin is list:
         return f"list of {_type(arguments[0])}"
     if origin is dict:

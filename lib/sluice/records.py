@@ -8,7 +8,7 @@ docs/records.md and docs/records.schema.json are generated from this module: run
 """
 
 from datetime import date
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -20,6 +20,8 @@ SyncStatus = Literal["success", "partial", "failed"]
 Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
 Scalar = str | int | float | bool | None
 Vars = dict[str, Scalar | list[Scalar]]
+# Files and statements are named after runs: an id is no path, and nothing that could be quoted wrongly.
+RunId = Annotated[str, msgspec.Meta(pattern="^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?(?!\n)$")]
 
 
 class Record(msgspec.Struct, kw_only=True, tag_field="type"):
@@ -28,7 +30,7 @@ class Record(msgspec.Struct, kw_only=True, tag_field="type"):
     VERSION: ClassVar[int] = 1
 
     v: int = 1
-    run_id: str = ""
+    run_id: RunId = ""
     at: str = ""
 
 
@@ -111,7 +113,7 @@ class Plan(Record, kw_only=True, tag="plan"):
     pending: int
     models: list[PlannedModel]
     request: dict[str, Scalar | list[Scalar]]
-    root_run_id: str | None = None
+    root_run_id: RunId | None = None
     attempt: int = 1
     drift_from: str | None = None
     delay_s: float = 0.0
