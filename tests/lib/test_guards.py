@@ -308,6 +308,9 @@ def test_g04_whoever_adds_up_must_wait_for_the_merge(tmp_path: Path, sql: str, f
     for batch in batches:
         batch.wave = 2 if batch.model == "model.shop.r" else 1
     assert codes(project.judge(adapter="clickhouse", batches=batches, facts=facts)) == []
+    for batch in batches:
+        batch.wave = 3
+    assert codes(project.judge(adapter="clickhouse", batches=batches, facts=facts)) == found
     assert codes(project.judge(adapter="clickhouse")) == []  # all tables anew: there is no second copy
 
 
