@@ -289,7 +289,7 @@ def test_g03_lets_through_a_stage_that_has_no_rows_yet_and_what_deletes_by_key(
 
 
 def test_g03_into_populated_replaces_where_the_model_can(duck: OnDuckDB) -> None:
-    duck.build("replaceable")
+    duck.build("replaceable", "nothing_to_delete_by")
     duck.refusal("G03", "replaceable", incremental_only=True)
     duck.build("replaceable", incremental_only=True, into_populated="replace")
     assert duck.rows("replaceable") == ONCE
