@@ -83,7 +83,14 @@ class Shop:
     def plan(self, *select: str, allow: tuple[str, ...] = (), to: str | None = None, **asked: Any) -> list[Batch]:
         self.let_go()
         request = Request(
-            list(select), [], None, asked.get("stages", []), asked.get("incremental_only", False), "{}", [*allow]
+            list(select),
+            [],
+            None,
+            asked.get("stages", []),
+            asked.get("incremental_only", False),
+            "{}",
+            [*allow],
+            asked.get("into_populated", "refuse"),
         )
         day = datetime.fromisoformat(to).date() if to else None
         plans = plan_batches.plan_batches(
