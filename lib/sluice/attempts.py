@@ -75,6 +75,7 @@ class Attempts:
     lock_wait_s: float
     rules: list[Rule]
     attempted: dict[str, Attempted] = field(default_factory=dict)
+    told_of_hooks: bool = False
     interrupted: BatchResult | None = None  # what was in flight when a stop signal came
 
     def carry_out(self, batch: Batch) -> BatchResult:
@@ -158,6 +159,7 @@ class Attempts:
             )
             raise
         nodes = [_node(node) for node in outcome.nodes]
+        self._tell_of_hooks(batch, outcome.hooks_s, time.monotonic() - began)
         if outcome.status == "ok":
             return self._record(batch, result("ok", nodes=nodes))
         if outcome.status == "lost":  # no outcome is recorded: it is unknown, and stays so until somebody has looked
@@ -168,6 +170,16 @@ class Attempts:
         rule = error_classes.rule_for(error, self.plan.adapter, self.rules)
         failed = self._record(batch, result("failed", nodes=nodes, error=_advised(error, rule, outcome, batch)))
         raise Failed(failed, rule.error_class, rule.why)
+
+    def _tell_of_hooks(self, batch: Batch, hooks_s: float, batch_s: float) -> None:
+        """Once, when a batch has paid for the on-run hooks alone: what the others will pay."""
+        if not hooks_s or self.told_of_hooks:
+            return
+        self.told_of_hooks = True
+        from sluice.guards import hooks  # seldom needed, and pydantic comes with it
+
+        if cost := hooks.projected(hooks_s, batch_s, self.plan.total - batch.seq):
+            _log.warning("%s", cost)
 
     def _record(self, batch: Batch, result: BatchResult) -> BatchResult:
         self.state.record(self.root_run_id, batch, result, self.plan.project)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -36,6 +36,9 @@ Delay = Annotated[float, typer.Option(min=0, help="Seconds between batches, pass
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the plan that was left unfinished.")]
 Allow = Annotated[
     list[str] | None, typer.Option(help="Go on although this guard (G03) refuses; repeat for more.", show_default=False)
+]
+IntoPopulated = Annotated[
+    Literal["refuse", "replace", "allow"], typer.Option(help="Where an append meets rows that nothing merges away.")
 ]
 AcceptDrift = Annotated[bool, typer.Option("--accept-drift", help="Resume although code or config changed since.")]
 DAY: dict[str, Any] = {"formats": ["%Y-%m-%d"], "metavar": "DATE", "show_default": False}

@@ -44,6 +44,7 @@ class CommandLine:
         argv += ["--full-refresh"] if full_refresh else []
         argv += ["--target", self._target] if self._target else []
         nodes: dict[str, NodeResult] = {}
+        hooks_s = 0.0
         said = []
         try:
             self._process = subprocess.Popen(
@@ -59,11 +60,14 @@ class CommandLine:
                 event = _event(line)
                 if event is None or event["info"].get("level") == "error":
                     said.append(event["info"].get("msg", "") if event else line.decode(errors="replace").strip())
+                hooks_s += _hook_s(event)
                 node = _finished(event)
                 if node is not None:
                     nodes[node.unique_id] = node
             code = self._process.wait()
-        return _judged(expect, list(nodes.values()), code, " ".join(filter(None, said)))
+        outcome = _judged(expect, list(nodes.values()), code, " ".join(filter(None, said)))
+        outcome.hooks_s = hooks_s
+        return outcome
 
     def committed(self, marker: dict) -> bool | str:
         """Why it cannot be known: nothing commits together with the rows here."""
@@ -100,6 +104,14 @@ def _event(line: bytes) -> dict[str, Any] | None:
         return event if isinstance(event, dict) and isinstance(event.get("info"), dict) else None
     except msgspec.DecodeError:
         return None
+
+
+def _hook_s(event: dict[str, Any] | None) -> float:
+    """Seconds of an on-run hook, from dbt's event about its end."""
+    if event is None or event["info"].get("name") != "LogHookEndLine":
+        return 0.0
+    took = (event.get("data") or {}).get("execution_time")
+    return float(took) if isinstance(took, int | float) else 0.0
 
 
 def _finished(event: dict[str, Any] | None) -> NodeResult | None:

@@ -14,6 +14,7 @@ from sluice.errors import refused, suggestion
 from sluice.full_refresh import FullRefresh, ResolvedStage, parse, resolved
 from sluice.guards import check as guards
 from sluice.guards.order import feed_each_other
+from sluice.guards.populated import REPLACE_VAR
 from sluice.manifest import Manifest, Node, meta_of
 from sluice.project import Project
 from sluice.records import Batch, Mode, Plan, PlannedModel, Record, Vars
@@ -32,6 +33,7 @@ class Request:
     incremental_only: bool
     vars: str  # JSON: a record's values are scalars and lists
     allow: list[str] = field(default_factory=list)
+    into_populated: str = "refuse"  # or replace, or allow: what to do where an append meets rows
     added: str = "{}"  # JSON: the stages that were added, by model; found out once, so that a resume plans the same
 
 
@@ -74,7 +76,7 @@ def plan_batches(
         blocks = added_stages.applied(blocks, request.added)
         plan, batches = _plan(ctx, project, request, nodes, blocks, to or ctx.now.date())
         guards.check(
-            project, plan, batches, today=ctx.now.date(), base_vars=_vars(request), allow=request.allow, look=not resume,
+            project, plan, batches, today=ctx.now.date(), base_vars=_vars(request), allow=_allowed(request), look=not resume,
             grown=blocks,
         )  # fmt: skip
     plan.delay_s, plan.dry_run = delay_s, ctx.dry_run
@@ -159,8 +161,9 @@ def _batches(
     ]
     if feed_each_other(node, block):
         cells.sort(key=lambda cell: cell[1].start)  # months before stages; the sort keeps the stages' order
+    replacing = {REPLACE_VAR: True} if request.into_populated == "replace" and not begins_anew else {}
     for stage, window in cells:
-        variables = _merged(node, stage, _vars(request)) | month_vars(window)
+        variables = replacing | _merged(node, stage, _vars(request)) | month_vars(window)
         yield Batch(**common, stage=stage.name, window=window, vars=variables, full_refresh=begins_anew)
         begins_anew = False
 
@@ -237,12 +240,16 @@ def _vars(request: Request) -> Vars:
 # -- going on with a plan -------------------------------------------------------------------------------
 
 
+def _allowed(request: Request) -> list[str]:
+    return [*request.allow, *(["G03"] if request.into_populated == "allow" else [])]
+
+
 def _asked(plan: Plan) -> Request:
     return Request(**plan.request)  # type: ignore[arg-type]
 
 
 def _is_meant(request: Request, asked: Mapping[str, Any]) -> bool:
     """`--resume` alone means any plan; with a selection the one that was asked for in the same words."""
-    anything = Request([], [], None, [], False, request.vars, request.allow)
+    anything = Request([], [], None, [], False, request.vars, request.allow, request.into_populated)
     both = {"allow": [], "added": ""}
     return request == anything or vars(request) | both == {**asked, **both}

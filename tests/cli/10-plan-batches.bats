@@ -254,6 +254,18 @@ refuses_model() {
     refuses guard_g01 "G01 table-batched" models/refused/batched_table.sql "make it incremental"
 }
 
+@test "--allow goes on although a guard refuses, says so, and is kept with the plan" {
+    try plan-batches --select batched_table --to 2024-02-29 --allow G01
+    assert_status 0
+    assert_records
+    assert_says "allowed: G01 table-batched" "make it incremental"
+    assert_equal "$(pick plan request.allow)" '["G01"]'
+    try plan-batches --select batched_table --to 2024-02-29 --allow G02
+    refuses guard_g01 "G01 table-batched" "--allow G01"
+    try plan-batches --select batched_table --to 2024-02-29 --allow G33
+    refuses guard_unknown "--allow G33" "G03 append-populated"
+}
+
 @test "a model with full_refresh: false is refused, since dbt would append the rebuild" {
     try plan-batches --select kept_for_ever "${to[@]}"
     refuses plan_full_refresh_off models/refused/kept_for_ever.sql "--exclude kept_for_ever"

@@ -308,6 +308,9 @@ def test_g04_whoever_adds_up_must_wait_for_the_merge(tmp_path: Path, sql: str, f
     for batch in batches:
         batch.wave = 2 if batch.model == "model.shop.r" else 1
     assert codes(project.judge(adapter="clickhouse", batches=batches, facts=facts)) == []
+    for batch in batches:
+        batch.wave = 3
+    assert codes(project.judge(adapter="clickhouse", batches=batches, facts=facts)) == found
     assert codes(project.judge(adapter="clickhouse")) == []  # all tables anew: there is no second copy
 
 
@@ -612,7 +615,7 @@ def test_g12(tmp_path: Path) -> None:
     assert codes(Project(tmp_path, {"m": {"block": {}}}, nodes={hook["unique_id"]: hook}).judge()) == []
     assert codes(one(tmp_path, long).judge()) == []
     assert projected(30.0, 60.0, 299) == (
-        "G12 hook-tax: on-run hooks took 30.0 s of the first batch; 299 more batches would pay 150 min for them"
+        "G12 hook-tax: on-run hooks took 30.00 of 60.0 s of a batch; 299 more would pay 149.5 min for them"
     )
     assert projected(0.01, 60.0, 299) is None
 

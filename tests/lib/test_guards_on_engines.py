@@ -83,7 +83,14 @@ class Shop:
     def plan(self, *select: str, allow: tuple[str, ...] = (), to: str | None = None, **asked: Any) -> list[Batch]:
         self.let_go()
         request = Request(
-            list(select), [], None, asked.get("stages", []), asked.get("incremental_only", False), "{}", [*allow]
+            list(select),
+            [],
+            None,
+            asked.get("stages", []),
+            asked.get("incremental_only", False),
+            "{}",
+            [*allow],
+            asked.get("into_populated", "refuse"),
         )
         day = datetime.fromisoformat(to).date() if to else None
         plans = plan_batches.plan_batches(
@@ -212,6 +219,9 @@ ON_DUCKDB = {
     "appended": model(block={"stages": SPLIT}, **APPEND),
     "keyed": model(**KEYED),
     "nothing_to_delete_by": model(incremental_strategy="delete+insert"),
+    "replaceable": model(incremental_strategy="X", unique_key=["symbol", "day"]).replace(
+        "'X'", "'delete+insert' if var('replace_partitions', false) else 'append'"
+    ),
     "balances": model(CUMULATIVE, **KEYED),
     "feeding": model(FEEDING, block={"stages": SPLIT}, **APPEND),
     "feeding_apart": model(FEEDING, block={"stages": [REST | {"batch_months": 2}, USDC]}, **APPEND),
@@ -283,6 +293,17 @@ def test_g03_lets_through_a_stage_that_has_no_rows_yet_and_what_deletes_by_key(
     duck.build("keyed", incremental_only=True)
     assert duck.rows("keyed") == ONCE
     assert not warned.records
+
+
+def test_g03_into_populated_replaces_where_the_model_can(duck: OnDuckDB) -> None:
+    duck.build("replaceable", "nothing_to_delete_by")
+    duck.refusal("G03", "replaceable", incremental_only=True)
+    duck.build("replaceable", incremental_only=True, into_populated="replace")
+    assert duck.rows("replaceable") == ONCE
+    said = duck.refusal("G03", "nothing_to_delete_by", incremental_only=True, into_populated="replace")
+    assert "model nothing_to_delete_by" in said  # it does not read the var
+    duck.build("replaceable", incremental_only=True, into_populated="allow")
+    assert set(duck.rows("replaceable").values()) == {2}
 
 
 def test_g05_a_month_written_again_leaves_the_later_ones_as_they_were(duck: OnDuckDB) -> None:

@@ -1,5 +1,6 @@
 """The bundled dbt project on ClickHouse and Postgres: what it leaves on DuckDB, by every way that leads there."""
 
+import os
 import subprocess
 import uuid
 from collections import Counter
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from servers import USERS, Postgres
-from test_warehouse import DAILY, FULL_REFRESH, Warehouse, ask, assert_same, batch, batches, sample
+from test_warehouse import DAILY, FULL_REFRESH, PROJECT, Warehouse, ask, assert_same, batch, batches, sample
 
 from sluice.clickhouse_server import ClickHouseServer
 
@@ -224,3 +225,26 @@ def test_a_gap_in_the_prices_shows_as_zeros_until_the_consumers_look_back_far_en
     warehouse.run([*select, "--vars", str(LOOKBACK)])
     assert warehouse.query(zeros) == [(0,)]
     assert_same(warehouse.rows("analytics"), built)
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "clickhouse"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["plan-batches"], ["plan-refill", "--from-date", str(GAP), "--consumers", "int_prices_daily+"], ["plan-daily"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_no_guard_has_anything_to_say(engine, engines, arguments, tmp_path_factory):
+    """Against its own rows, and on ClickHouse under the strategy that a batch's vars choose."""
+    warehouse, work = engines[engine], tmp_path_factory.getbasetemp() / f"planned-{engine}"
+    where = {
+        "SLUICE_STATE_DIR": str(work / "state"),
+        "SLUICE_LOG_DIR": str(work / "logs"),
+        "DBT_TARGET": warehouse.target,
+    }
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "SLUICE_"))}
+    planned = subprocess.run(
+        [PROJECT.parent / "bin" / arguments[0], *arguments[1:], "--project-dir", warehouse.project, "--json"],
+        env=clean | warehouse.environment | where, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (planned.returncode, planned.stderr) == (0, "")
+    assert planned.stdout.count('"type":"batch"') >= 10

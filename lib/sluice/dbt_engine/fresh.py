@@ -43,6 +43,7 @@ def serve(settings: wire.Settings, channel: wire.Channel) -> None:
             callback=log.event,
         )
         outcome = batch.judge(tasks[0].result_ids(), result.results)
+        outcome.hooks_s = sum(one.execution_time for one in result.results if one.node.resource_type == "operation")
     except Exception as error:
         outcome = batch.not_run(ask.expect, invocation.message(error))
     finally:

@@ -47,6 +47,7 @@ class Outcome(msgspec.Struct):
     `engine`     warm (in a running session) or fresh (a complete `dbt run`); `fresh_reason` says why it had to be
     `committed`  whether the batch has taken effect; a text why that cannot be known, None when it was not asked
     `verify_s`   seconds spent proving that the parsed project holds under the batch's vars, `run_s` in dbt's runners
+    `hooks_s`    seconds of on-run hooks that this batch paid for itself; those of a session are nobody's
     """
 
     status: str
@@ -57,6 +58,7 @@ class Outcome(msgspec.Struct):
     fresh_reason: str | None = None
     verify_s: float = 0.0
     run_s: float = 0.0
+    hooks_s: float = 0.0
 
 
 class Failure(msgspec.Struct):

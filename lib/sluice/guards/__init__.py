@@ -13,6 +13,7 @@
     hooks.py        G12 hook-tax
     facts.py        the questions to the warehouse
     check.py        what a planner calls
+    health.py       never-seeded and stale-code, which no plan can know
 
 docs/guards.md has a page on each.
 """

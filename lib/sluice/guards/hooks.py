@@ -40,9 +40,9 @@ def times(batches: int, *, waves: int, per_batch: bool) -> int:
 def projected(hook_s: float, batch_s: float, batches_left: int) -> str | None:
     """What the hooks will cost, told when it is worth it: from the hooks' and the first batch's own seconds."""
     cost_s = hook_s * batches_left
-    if cost_s < WORTH_TELLING_S and (not batch_s or hook_s < WORTH_TELLING_RATIO * batch_s):
+    if not batches_left or (cost_s < WORTH_TELLING_S and hook_s < WORTH_TELLING_RATIO * batch_s):
         return None
     return (
-        f"G12 hook-tax: on-run hooks took {hook_s:.1f} s of the first batch; {batches_left} more batches would pay "
-        f"{cost_s / 60:.0f} min for them"
+        f"G12 hook-tax: on-run hooks took {hook_s:.2f} of {batch_s:.1f} s of a batch; {batches_left} more would pay "
+        f"{cost_s / 60:.1f} min for them"
     )

@@ -7,6 +7,9 @@ from sluice.guards.writing import writing
 from sluice.records import Batch
 from sluice.windows import month_start
 
+# Asks a model to put its rows in the place of its window's: its config reads the var and chooses its strategy by it.
+REPLACE_VAR = "replace_partitions"
+
 
 def append_populated(case: Case) -> Iterator[Finding]:
     """Rows that are appended to months which hold them already, where nothing will merge them away."""
@@ -24,7 +27,9 @@ def append_populated(case: Case) -> Iterator[Finding]:
                 "G03", batch,
                 f"it would append to a month that holds {count} rows of it already, and nothing merges them away: they would be "
                 f"there twice{more}",
-                "plan without --incremental-only and --stage, remove the rows, or --into-populated allow",
+                f"let its config choose a strategy that deletes when var {REPLACE_VAR} is set"
+                if batch.vars.get(REPLACE_VAR)
+                else "plan without --incremental-only and --stage, or --into-populated replace",
             )  # fmt: skip
         elif unknown and case.intent == "refill":
             yield case.finding(

@@ -3,6 +3,7 @@
 A cluster is told what to do by statements ON CLUSTER, and system tables are read on all of its replicas.
 """
 
+import logging
 import math
 import uuid
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ class ClickHouse(Warehouse):
         super().__init__(credentials, **more)
         import clickhouse_connect
 
+        logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # what it logs it also raises
         get = credentials.get
         is_native = get("driver") == "native" or (not get("driver") and get("port") in (9000, 9440))
         self._query_id = ""
