@@ -5,13 +5,19 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import get_args
 
+from sluice import delivery
 from sluice.command import Context
+from sluice.dead_man import ping
 from sluice.errors import SluiceError
 from sluice.ids import content_hash
 from sluice.records import BatchResult, Error, NotifyResult, Plan, Record, Severity, Summary
 
 SEVERITIES = get_args(Severity)
 _MOST_LINES = 20
+# The database does not answer, or what is kept in it is not whole.
+CRITICAL_CODES = frozenset(
+    {"warehouse_away", "warehouse_missing", "state_damaged", "state_unusable", "state_orphaned_journal"}
+)
 
 
 @dataclass
@@ -40,7 +46,9 @@ class Digest:
 
     @property
     def severity(self) -> Severity:
-        """ERROR when something failed, WARNING when something was left out, else INFO."""
+        """CRITICAL when a database is away or damaged, ERROR when something failed, WARNING when something was left out, else INFO."""
+        if any(error.code in CRITICAL_CODES for error in self.errors):
+            return "CRITICAL"
         if self.exit_code or self.failed or self.errors:
             return "ERROR"
         return "WARNING" if self.counts["skipped"] or self.counts["cancelled"] else "INFO"
@@ -77,8 +85,8 @@ class Digest:
         return told
 
 
-def notify(ctx: Context) -> Generator[Record, None, int]:
-    """Pass everything on; when the stream has ended, or broke off, write the digest to the log."""
+def notify(ctx: Context, *, dead_man: str | None = None) -> Generator[Record, None, int]:
+    """Pass everything on; when the stream has ended, or broke off, log the digest and send it to those who are to know."""
     digest, broken = Digest(), None
     try:
         for record in ctx.records():
@@ -98,9 +106,19 @@ def notify(ctx: Context) -> Generator[Record, None, int]:
         digest=lines,
         status="dry_run" if rehearsal else "ok" if told else "skipped",
     )
+    if not rehearsal:
+        yield from delivery.deliver(ctx, digest.severity, digest.dedupe_key, lines, scope=_scope(digest.plan))
+        if dead_man is not None:
+            problem_there = ping(dead_man, broken.exit_code if broken else ctx.upstream_exit)
+            if problem_there:
+                ctx.log.warning("--dead-man: %s", problem_there)
     if broken is not None:
         raise broken
     return ctx.upstream_exit
+
+
+def _scope(plan: Plan | None) -> str:
+    return f"{plan.project} {plan.target} {plan.intent}" if plan else ""
 
 
 _LEVELS = {"INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
