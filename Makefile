@@ -20,8 +20,23 @@ full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUM
 refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS=int_prices_daily+ COHORT= RESUME=1 DRY_RUN=1]
 	@pipelines/refill
 
-daily-refresh: $(READY) ## Every model once, incrementally, with a dated log and a summary [SELECT= DRY_RUN=1]
+daily-refresh: $(READY) ## Every model once, incrementally, with a dated log and a summary [SELECT= IDS=1,52 FULL_REBUILD=1 DRY_RUN=1]
 	@pipelines/daily-refresh
+
+bars: $(READY) ## The price bars alone [IDS= ONLY= SKIP= FULL_REBUILD=1 ON_BACKFILL=stop DRY_RUN=1]
+	@pipelines/bars
+
+emas: $(READY) ## The EMAs alone [IDS= ONLY= SKIP= FULL_REBUILD=1 STALENESS_HOURS=48 SKIP_STALE_CHECK=1 DRY_RUN=1]
+	@pipelines/emas
+
+validate: $(READY) ## Whether bars and EMAs are whole: gaps, duplicates, ranges, rows against the source [SINCE= TO=]
+	@pipelines/validate
+
+dry-run: $(READY) ## What make daily-refresh would run [SELECT= IDS=]
+	@DRY_RUN=1 pipelines/daily-refresh
+
+clean-logs: ## Remove logs and records of runs older than DAYS=30 [DRY_RUN=1]
+	@pipelines/clean-logs
 
 optimize: $(READY) ## Merge partitions with more than THRESHOLD=20 parts (ClickHouse) [DRY_RUN=1]
 	@pipelines/optimize
@@ -81,4 +96,4 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: optimize full-refresh refill daily-refresh clickhouse sample-data pending runs test bench docs lint setup lock clean help
+.PHONY: optimize full-refresh refill daily-refresh bars emas validate dry-run clean-logs clickhouse sample-data pending runs test bench docs lint setup lock clean help
