@@ -5,7 +5,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import get_args
 
-from sluice import delivery
+from sluice import components, delivery
 from sluice.command import Context
 from sluice.dead_man import ping
 from sluice.errors import SluiceError
@@ -27,6 +27,7 @@ class Digest:
     plan: Plan | None = None
     counts: Counter = field(default_factory=Counter)
     failed: list[BatchResult] = field(default_factory=list)
+    results: list[BatchResult] = field(default_factory=list)
     errors: list[Error] = field(default_factory=list)
     duration_s: float = 0.0
     exit_code: int = 0
@@ -36,6 +37,8 @@ class Digest:
             self.plan = record
         elif isinstance(record, BatchResult):
             self.counts[record.status] += 1
+            if self.plan is not None and self.plan.request.get("components"):
+                self.results.append(record)
             if record.status == "failed":
                 self.failed.append(record)
         elif isinstance(record, Error):
@@ -75,6 +78,7 @@ class Digest:
             f"{what.upper()}: {ending}",
             f"time {self.duration_s:.1f} s   batches {sum(self.counts.values())}   {counts}".rstrip(),
         ]
+        told += components.summary(self.plan, self.results, []) if self.plan else []
         told += [f"failed  {_where(result)}: {result.error}" for result in self.failed[:_MOST_LINES]]
         if len(self.failed) > _MOST_LINES:
             told.append(f"… and {len(self.failed) - _MOST_LINES} more failed batches")

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 WAREHOUSE = ROOT / "warehouse"
-MARKET = sorted(path.stem for path in (WAREHOUSE / "models" / "market").glob("*.sql"))
+MARKET = sorted(path.stem for path in (WAREHOUSE / "models" / "market").rglob("*.sql"))
 
 
 @pytest.fixture(scope="module")
