@@ -23,8 +23,23 @@ refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSU
 demo-gap: $(READY) ## A day that a source skipped, seen and repaired, in a database of its own [TARGET=duckdb]
 	@pipelines/demo-gap
 
-daily-refresh: $(READY) ## Every model once, after a failure only what it left, with a dated log [SELECT= COMPONENTS=a,b NO_RESTART=1 DRY_RUN=1]
+daily-refresh: $(READY) ## Every model once, after a failure only what it left, with a dated log [SELECT= COMPONENTS=a,b IDS=1,52 NO_RESTART=1 DRY_RUN=1]
 	@pipelines/daily-refresh
+
+bars: $(READY) ## The price bars alone [IDS= ONLY= SKIP= FULL_REBUILD=1 ON_BACKFILL=stop DRY_RUN=1]
+	@pipelines/bars
+
+emas: $(READY) ## The EMAs alone [IDS= ONLY= SKIP= FULL_REBUILD=1 STALENESS_HOURS=48 SKIP_STALE_CHECK=1 DRY_RUN=1]
+	@pipelines/emas
+
+validate: $(READY) ## Whether bars and EMAs are whole: gaps, duplicates, ranges, rows against the source [SINCE= TO=]
+	@pipelines/validate
+
+dry-run: $(READY) ## What make daily-refresh would run [SELECT= IDS=]
+	@DRY_RUN=1 pipelines/daily-refresh
+
+clean-logs: ## Remove logs and records of runs older than DAYS=30 [DRY_RUN=1]
+	@pipelines/clean-logs
 
 optimize: $(READY) ## Merge partitions with more than THRESHOLD=20 parts (ClickHouse) [DRY_RUN=1]
 	@pipelines/optimize
@@ -121,4 +136,4 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: all bench clean clickhouse daily-refresh demo-gap demo-restart docs export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock optimize parquet pending refill runs sample-data setup stage sync test test-faults
+.PHONY: all bars bench clean clean-logs clickhouse daily-refresh demo-gap demo-restart docs dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock optimize parquet pending refill runs sample-data setup stage sync test test-faults validate

@@ -29,10 +29,15 @@ SETTINGS = {
     "SLUICE_REFILL_CONSUMERS": "the consumers of a refill, a dbt selection such as int_prices_daily+ (default: none)",
     "SLUICE_COMPONENTS": "the parts of the daily refresh in their order: dbt selectors, a,b (default: everything at once)",
     "SLUICE_NOTIFY_LEVEL": "the least severity that is told: INFO, WARNING, ERROR (default) or CRITICAL",
+    "TELEGRAM_BOT_TOKEN": "the bot that notify sends as, or TELEGRAM_BOT_TOKEN_FILE (default: none, nothing is sent)",
+    "TELEGRAM_BOT_TOKEN_FILE": "a file that holds the token",
+    "TELEGRAM_CHAT_ID": "the chats that it writes to, with commas, or TELEGRAM_CHAT_ID_FILE",
+    "TELEGRAM_CHAT_ID_FILE": "a file that holds the chats",
+    "SLUICE_TELEGRAM_API": "the address of another Bot API server (default: https://api.telegram.org)",
 }
 
 PATHS = ("DBT_PROJECT_DIR", "DBT_PROFILES_DIR", "SLUICE_STATE", "SLUICE_STATE_DIR", "SLUICE_LOG_DIR", "SLUICE_LOG_FILE",
-         "SLUICE_ERROR_CLASSES")  # fmt: skip
+         "SLUICE_ERROR_CLASSES", "TELEGRAM_BOT_TOKEN_FILE", "TELEGRAM_CHAT_ID_FILE")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,19 @@ class Config:
     notify_level: str
     refill_consumers: str | None = None
     components: str | None = None
+    telegram_api: str = "https://api.telegram.org"
     origins: dict[str, str] = field(default_factory=dict)
+
+    def secret(self, name: str) -> str | None:
+        """A setting that is not kept here: NAME, or what the file NAME_FILE holds. Raises SluiceError (78) without the file."""
+        path = os.environ.get(f"{name}_FILE")
+        if os.environ.get(name) or not path:
+            return os.environ.get(name) or None
+        try:
+            return Path(path).read_text().strip() or None
+        except (OSError, UnicodeDecodeError) as problem:
+            why = getattr(problem, "strerror", None) or "is no text"
+            raise misconfigured(f"{name}_FILE is {path}, which cannot be read: {why}", code="config_secret") from None
 
     def explain(self, name: str) -> str:
         """Where a setting came from, as `DBT_TARGET, set in .env` or `the default of SLUICE_STATE`."""
@@ -107,6 +124,7 @@ def load(*, project_dir: Path | None = None, profiles_dir: Path | None = None, t
         notify_level=notify_level.upper(),
         refill_consumers=get("SLUICE_REFILL_CONSUMERS"),
         components=get("SLUICE_COMPONENTS"),
+        telegram_api=(get("SLUICE_TELEGRAM_API") or "https://api.telegram.org").rstrip("/"),
         origins=origins,
     )
 

@@ -1,140 +1,17 @@
 """The digest: what a run did, in a few lines that a person reads in the morning."""
 
-from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass, field
-from typing import get_args
 
+from sluice import delivery
 from sluice.command import Context
+from sluice.dead_man import ping
+from sluice.digest import SEVERITIES, Digest
 from sluice.errors import SluiceError
-from sluice.ids import content_hash
-from sluice.records import (
-    BatchResult,
-    CheckResult,
-    Decision,
-    Error,
-    NotifyResult,
-    PartitionResult,
-    Plan,
-    Record,
-    Severity,
-    Summary,
-    SyncResult,
-)
-
-SEVERITIES = get_args(Severity)
-_MOST_LINES = 20
+from sluice.records import Error, NotifyResult, Plan, Record
 
 
-@dataclass
-class Digest:
-    """What the stream told, summed up while it passes."""
-
-    decision: Decision | None = None
-    plan: Plan | None = None
-    counts: Counter = field(default_factory=Counter)
-    failed: list[BatchResult] = field(default_factory=list)
-    checks: int = 0
-    red: list[CheckResult] = field(default_factory=list)
-    partitions: int = 0
-    unmerged: list[PartitionResult] = field(default_factory=list)
-    synced: list[SyncResult] = field(default_factory=list)
-    errors: list[Error] = field(default_factory=list)
-    duration_s: float = 0.0
-    exit_code: int = 0
-
-    def add(self, record: Record) -> None:
-        if isinstance(record, Decision):
-            self.decision = record
-        elif isinstance(record, Plan):
-            self.plan = record
-        elif isinstance(record, BatchResult):
-            self.counts[record.status] += 1
-            if record.status == "failed":
-                self.failed.append(record)
-        elif isinstance(record, CheckResult):
-            self.checks += 1
-            if record.status == "failed":
-                self.red.append(record)
-        elif isinstance(record, PartitionResult):
-            self.partitions += 1
-            if record.status == "failed" or _is_left_duplicated(record):
-                self.unmerged.append(record)
-        elif isinstance(record, SyncResult):
-            self.synced.append(record)
-        elif isinstance(record, Error):
-            self.errors.append(record)
-        elif isinstance(record, Summary):
-            self.duration_s = max(self.duration_s, record.duration_s)
-            self.exit_code = record.exit_code or self.exit_code
-
-    @property
-    def severity(self) -> Severity:
-        """ERROR when something failed, WARNING when something was left out, else INFO; never less than a red check's own
-        nor than the decision's: a history that cannot be read is an ERROR."""
-        found: list[Severity] = ["INFO", *(check.severity for check in self.red)]
-        if self.decision is not None:
-            found.append(self.decision.severity)
-        if self.exit_code or self.failed or self.errors or any(one.status == "failed" for one in self.unmerged):
-            found.append("ERROR")
-        if self.counts["skipped"] or self.counts["cancelled"] or self.unmerged:
-            found.append("WARNING")
-        return max(found, key=SEVERITIES.index)
-
-    @property
-    def dedupe_key(self) -> str:
-        """The same for the same trouble, night after night."""
-        where = [self.plan.project, self.plan.target, self.plan.intent] if self.plan else []
-        where = ["daily" if part == "retry" else part for part in where]  # a retry that fails is the old trouble
-        trouble = [
-            {str(result.model) for result in self.failed},
-            {error.code for error in self.errors},
-            {f"{check.check} {check.subject}" for check in self.red},
-            {one.table for one in self.unmerged},
-            {result.source for result in self.synced if result.status == "failed"},
-        ]
-        return content_hash([where, *map(sorted, trouble)])
-
-    def lines(self) -> list[str]:
-        what = (
-            f"{self.plan.intent.replace('_', ' ')} of {self.plan.project} ({self.plan.target})"
-            if self.plan
-            else "nothing planned"
-        )
-        if self.synced:
-            what = "sync"
-        ending = "ok" if self.severity == "INFO" else f"{self.severity}, exit {self.exit_code}"
-        counts = "   ".join(
-            f"{status} {self.counts[status]}"
-            for status in ("ok", "failed", "skipped", "cancelled", "dry_run")
-            if self.counts[status]
-        )
-        others = "".join(
-            f"   {what} {count}" + (f" ({bad} {len(named)})" if named else "")
-            for what, count, bad, named in (
-                ("partitions", self.partitions, "not right", self.unmerged), ("checks", self.checks, "red", self.red),
-            )
-            if count
-        )  # fmt: skip
-        told = [
-            f"{what.upper()}: {ending}",
-            f"time {self.duration_s:.1f} s   batches {sum(self.counts.values())}   {counts}".rstrip() + others,
-        ]
-        if self.decision is not None and (self.decision.action != "full" or self.decision.severity != "INFO"):
-            told.append(self.decision.reason)
-        told += [_brought(result) for result in self.synced]
-        told += _named("failed batches", [f"failed  {_where(result)}: {result.error}" for result in self.failed])
-        told += _named("red checks", [f"red  {check.check} of {check.subject}: {check.error}" for check in self.red])
-        told += _named("such partitions", [_unmerged(one) for one in self.unmerged])
-        told += [
-            f"{error.code}: {error.message}" + (f"   try: {error.hint}" if error.hint else "")
-            for error in self.errors[:_MOST_LINES]
-        ]
-        return told
-
-
-def notify(ctx: Context) -> Generator[Record, None, int]:
-    """Pass everything on; when the stream has ended, or broke off, write the digest to the log."""
+def notify(ctx: Context, *, dead_man: str | None = None) -> Generator[Record, None, int]:
+    """Pass everything on; when the stream has ended, or broke off, log the digest and send it to those who are to know."""
     digest, broken = Digest(), None
     try:
         for record in ctx.records():
@@ -154,40 +31,19 @@ def notify(ctx: Context) -> Generator[Record, None, int]:
         digest=lines,
         status="dry_run" if rehearsal else "ok" if told else "skipped",
     )
+    if not rehearsal:
+        yield from delivery.deliver(ctx, digest.severity, digest.dedupe_key, lines, scope=_scope(digest.plan))
+        if dead_man is not None:
+            problem_there = ping(dead_man, broken.exit_code if broken else ctx.upstream_exit)
+            if problem_there:
+                ctx.log.warning("--dead-man: %s", problem_there)
     if broken is not None:
         raise broken
     return ctx.upstream_exit
 
 
+def _scope(plan: Plan | None) -> str:
+    return f"{plan.project} {plan.target} {plan.intent}" if plan else ""
+
+
 _LEVELS = {"INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
-
-
-def _named(what: str, lines: list[str]) -> list[str]:
-    """The first of the lines, and how many more there are."""
-    more = len(lines) - _MOST_LINES
-    return [*lines[:_MOST_LINES], *([f"… and {more} more {what}"] if more > 0 else [])]
-
-
-def _is_left_duplicated(result: PartitionResult) -> bool:
-    """Whether rows that share their key are there and nobody worked on them."""
-    return result.status == "skipped" and bool(result.duplicate_rows_before)
-
-
-def _unmerged(result: PartitionResult) -> str:
-    where = result.table + (f", partition {result.partition}" if result.partition else "")
-    if result.status == "failed":
-        return f"failed  {where}: {result.error}"
-    return f"left  {where}: {result.duplicate_rows_before} rows share their key with another; {result.error}"
-
-
-def _brought(result: SyncResult) -> str:
-    """`partial  coinbase: received 12, inserted 3: the tap ended with 69`"""
-    counts = f"received {result.received_rows}, inserted {result.inserted_rows}, updated {result.updated_rows}"
-    return f"{result.sync_status:8} {result.source} {result.stream}: {counts}" + (
-        f": {result.error}" if result.error else ""
-    )
-
-
-def _where(result: BatchResult) -> str:
-    window = f", {result.window.start} to {result.window.end}" if result.window else ""
-    return f"{result.model} (batch {result.seq} of {result.total}, stage {result.stage}{window})"

@@ -176,9 +176,9 @@ class Screen:
         )
 
     def notify_result(self, result: NotifyResult) -> None:
-        self._console.print(
-            Text("\n".join(result.digest), style=_STYLES["failed"] if result.severity in ("ERROR", "CRITICAL") else "")
-        )
+        style = _STYLES["failed"] if result.severity in ("ERROR", "CRITICAL") else ""
+        if result.digest:
+            self._console.print(Text("\n".join(result.digest), style=style))
 
     def summary(self, summary: Summary) -> None:
         counts = "   ".join(f"{status} {count}" for status, count in summary.counts.items())

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 WAREHOUSE = ROOT / "warehouse"
+MARKET = sorted(path.stem for path in (WAREHOUSE / "models" / "market").rglob("*.sql"))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,13 @@ def rows(database: Path, relation: str) -> list[tuple]:
 def relations(database: Path) -> list[str]:
     with duckdb.connect(str(database), read_only=True) as connection:
         named = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'analytics' ORDER BY 1"
-        return [name for (name,) in connection.execute(named).fetchall() if name != "sluice_commit"]
+        return [name for (name,) in connection.execute(named).fetchall() if name not in (*MARKET, "sluice_commit")]
+
+
+def market_rows(database: Path) -> dict[str, int]:
+    """How many rows the market's tables have; what is in them is compared with pandas in test_market."""
+    with duckdb.connect(str(database), read_only=True) as connection:
+        return {name: connection.execute(f"SELECT count(*) FROM analytics.{name}").fetchall()[0][0] for name in MARKET}
 
 
 def test_a_full_refresh_of_at_least_165_batches_leaves_what_one_unbatched_dbt_run_leaves(env, refreshed, tmp_path):
@@ -66,14 +73,20 @@ def test_a_full_refresh_of_at_least_165_batches_leaves_what_one_unbatched_dbt_ru
     assert len(relations(plain)) >= 9
     for relation in relations(plain):
         assert rows(batched, relation) == rows(plain, relation), relation
+    assert market_rows(batched) == market_rows(plain)
+    assert sum(count > 0 for count in market_rows(plain).values()) == len(MARKET) - 1, "only ema_rejects is empty"
 
 
 def test_a_daily_refresh_after_it_is_silent_logs_and_changes_nothing(env, refreshed):
     database = Path(env["SLUICE_DUCKDB_PATH"])
-    before = {relation: rows(database, relation) for relation in relations(database)}
+    before, before_market = (
+        {relation: rows(database, relation) for relation in relations(database)},
+        market_rows(database),
+    )
     daily = subprocess.run([ROOT / "pipelines/daily-refresh"], env=env, capture_output=True, timeout=120)
     assert (daily.returncode, daily.stdout, daily.stderr) == (0, b"", b"")
     assert {relation: rows(database, relation) for relation in relations(database)} == before
+    assert market_rows(database) == before_market
 
     (log,) = Path(env["SLUICE_LOG_DIR"]).glob("refresh-????-??-??.log")
     assert stat.S_IMODE(log.stat().st_mode) == 0o600

@@ -1,0 +1,100 @@
+"""What people were told: the same trouble once, again after a day, its end once; and what could not be sent yet.
+
+`decide` is pure. `Memory` is one small file in the state folder, replaced as a whole: a message is in it before it is sent
+and leaves it afterwards, so a process that dies in between repeats one message at most and loses none.
+"""
+
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from sluice.errors import unavailable
+from sluice.ids import content_hash
+
+REMIND_AFTER = timedelta(hours=24)
+_MOST_UNSENT = 50
+
+Decision = Literal["tell", "remind", "recovered", "quiet"]
+
+
+class Told(msgspec.Struct):
+    """An open incident: `key` is its dedupe key, `since` when it was first told."""
+
+    key: str
+    since: datetime
+    told_at: datetime
+
+
+class Unsent(msgspec.Struct):
+    """A message that a chat has not got yet."""
+
+    chat: str
+    text: str
+    at: datetime
+
+    @property
+    def key(self) -> str:
+        return content_hash([self.chat, self.text])
+
+
+class Kept(msgspec.Struct):
+    open: dict[str, Told] = {}
+    unsent: list[Unsent] = []
+
+
+def decide(known: Told | None, key: str | None, now: datetime) -> Decision:
+    """What to do about a run: `key` is that of its trouble, None when it is well; `known` the open incident of its scope."""
+    if key is None:
+        return "recovered" if known else "quiet"
+    if known is None or known.key != key:
+        return "tell"
+    return "remind" if now - known.told_at >= REMIND_AFTER else "quiet"
+
+
+class Memory:
+    """The file. Raises SluiceError (69) when it cannot be read or written; a broken one is never taken for an empty one."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        try:
+            self.kept = msgspec.json.decode(path.read_bytes(), type=Kept)
+        except FileNotFoundError:
+            self.kept = Kept(open={}, unsent=[])
+        except (OSError, msgspec.DecodeError) as problem:
+            raise unavailable(
+                f"what was told is not readable in {path}: {problem}", code="notify_memory", hint=f"move {path} away"
+            ) from None
+
+    def told(self, scope: str, key: str | None, decision: Decision, now: datetime) -> None:
+        """Note what was decided about the run of a scope: a project, a target and an intent."""
+        known = self.kept.open.get(scope)
+        if decision == "recovered":
+            del self.kept.open[scope]
+        elif key is not None and decision in ("tell", "remind"):
+            is_same = known is not None and known.key == key
+            self.kept.open[scope] = Told(key, known.since if known and is_same else now, now)
+
+    def queue(self, chats: list[str], text: str, now: datetime) -> None:
+        """Put a message up for sending. The oldest go when nobody could be reached for very long."""
+        self.kept.unsent = [*self.kept.unsent, *(Unsent(chat, text, now) for chat in chats)][-_MOST_UNSENT:]
+
+    def sent(self, message: Unsent) -> None:
+        self.kept.unsent = [one for one in self.kept.unsent if one is not message]
+        self.save()
+
+    def save(self) -> None:
+        """On disk when it returns, for its owner's eyes only."""
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(msgspec.json.encode(self.kept))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path)
+        except OSError as problem:
+            raise unavailable(f"cannot note in {self._path} what was told: {problem}", code="notify_memory") from None
