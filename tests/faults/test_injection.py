@@ -39,6 +39,8 @@ TEXTS = corpus(many(16, 300))
 
 def test_as_names_and_as_values_in_each_dialect(target: Credentials) -> None:
     names = [text for text in TEXTS if text.strip() and len(text.encode()) < 60]
+    if target.adapter == "clickhouse":  # a table there is a folder, and takes its time
+        names = names[::3]
     database = target.database if target.adapter == "duckdb" else None
     with connect(target, tag="injection'; drop table canary; --") as warehouse:
 
@@ -47,7 +49,7 @@ def test_as_names_and_as_values_in_each_dialect(target: Credentials) -> None:
 
         engine = " engine = MergeTree order by tuple()" if target.adapter == "clickhouse" else ""
         warehouse.execute(f"create table {relation('canary')} (n int){engine}")
-        for name in names[:: 1 if target.adapter != "clickhouse" else 3]:
+        for name in names:
             warehouse.execute(f"create table {relation(name)} ({warehouse.quote(name)} int){engine}")
             assert warehouse.rows(f"select {warehouse.quote(name)} from {relation(name)}") == []
             warehouse.execute(f"drop table {relation(name)}")
