@@ -27,6 +27,7 @@ SETTINGS = {
     "SLUICE_ERROR_CLASSES": "a TOML file with error classes of your own, tried before the built-in ones",
     "SLUICE_LOCK_WAIT_S": "how long to wait for a database file that another process holds, in seconds (default: 30)",
     "SLUICE_REFILL_CONSUMERS": "the consumers of a refill, a dbt selection such as int_prices_daily+ (default: none)",
+    "SLUICE_AUDIT_SCHEMA": "where dbt's audit hooks write: their var sluice_audit_schema (default: sluice)",
     "SLUICE_COMPONENTS": "the parts of the daily refresh in their order: dbt selectors, a,b (default: everything at once)",
     "SLUICE_NOTIFY_LEVEL": "the least severity that is told: INFO, WARNING, ERROR (default) or CRITICAL",
 }
@@ -51,6 +52,7 @@ class Config:
     notify_level: str
     refill_consumers: str | None = None
     components: str | None = None
+    audit_schema: str = "sluice"
     origins: dict[str, str] = field(default_factory=dict)
 
     def explain(self, name: str) -> str:
@@ -107,6 +109,7 @@ def load(*, project_dir: Path | None = None, profiles_dir: Path | None = None, t
         notify_level=notify_level.upper(),
         refill_consumers=get("SLUICE_REFILL_CONSUMERS"),
         components=get("SLUICE_COMPONENTS"),
+        audit_schema=get("SLUICE_AUDIT_SCHEMA") or "sluice",
         origins=origins,
     )
 
