@@ -130,37 +130,3 @@ def test_dbt_that_sluice_started_leaves_nothing_there(tmp_path: Path, duckdb_tar
     with start_child(audited.project, audited.target.target, SLUICE_STARTED_DBT="1") as child:
         assert ask(child, ["run", "--select", "orders"]) == [None]
     assert audited.query("select table_name from information_schema.tables") == [("orders",)]
-
-
-def a_dbt_run(run_id: str = "dbt-1", *, minutes_ago: float = 60) -> PastRun:
-    began = datetime.now(UTC) - timedelta(minutes=minutes_ago)
-    return PastRun(run_id, began, "FAILED", checksums={"m": None}, outcomes={"m": Outcome("failed", "boom")})
-
-
-@pytest.mark.parametrize("history", ["warehouse", "both"])
-def test_our_retries_of_a_run_of_dbt_are_counted(history: str) -> None:
-    dbt, job = a_dbt_run(), Job({"m": "c0de"}, {})
-    failure: list[PastRun] = []
-    for number in (1, 2, 3):
-        past = with_dbt_run(Past(failure=failure), dbt, history)
-        decision, _ = decide(past.failure, job, Policy(), now=datetime.now(UTC))
-        assert (decision.action, decision.retry, decision.retry_of) == ("retry", number, "dbt-1")
-        failure = [*failure, replace(a_dbt_run(f"r{number}", minutes_ago=50 - number), retry_of="dbt-1")]
-    past = with_dbt_run(Past(failure=failure), dbt, history)
-    assert decide(past.failure, job, Policy(), now=datetime.now(UTC))[0].action == "full"
-
-
-def test_of_both_histories_the_later_run_decides() -> None:
-    ours, theirs = a_dbt_run("ours", minutes_ago=30), a_dbt_run("theirs", minutes_ago=60)
-    assert with_dbt_run(Past(failure=[ours]), theirs, "both").failure == [ours]
-    assert with_dbt_run(Past(failure=[ours]), theirs, "warehouse").failure == [theirs]
-    assert with_dbt_run(Past(failure=[theirs]), ours, "both").failure == [ours]
-    assert with_dbt_run(Past(failure=[ours]), None, "both").failure == [ours]
-    assert with_dbt_run(Past(failure=[ours]), None, "warehouse").failure == []
-
-
-def test_dbt_that_sluice_started_leaves_nothing_there(audited: Audited) -> None:
-    with start_child(audited.project, audited.target.target, SLUICE_STARTED_DBT="1") as child:
-        assert ask(child, ["run", "--select", "orders"]) == [None]
-    audited.dbt(["run", "--select", "orders"])
-    assert audited.query(f"select count(*) from {audited.at}.run_log") == [(1,)]
