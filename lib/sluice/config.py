@@ -27,6 +27,7 @@ SETTINGS = {
     "SLUICE_ERROR_CLASSES": "a TOML file with error classes of your own, tried before the built-in ones",
     "SLUICE_LOCK_WAIT_S": "how long to wait for a database file that another process holds, in seconds (default: 30)",
     "SLUICE_REFILL_CONSUMERS": "the consumers of a refill, a dbt selection such as int_prices_daily+ (default: none)",
+    "SLUICE_AUDIT_SCHEMA": "where dbt's audit hooks write: their var sluice_audit_schema (default: sluice)",
     "SLUICE_COMPONENTS": "the parts of the daily refresh in their order: dbt selectors, a,b (default: everything at once)",
     "SLUICE_NOTIFY_LEVEL": "the least severity that is told: INFO, WARNING, ERROR (default) or CRITICAL",
     "TELEGRAM_BOT_TOKEN": "the bot that notify sends as, or TELEGRAM_BOT_TOKEN_FILE (default: none, nothing is sent)",
@@ -57,6 +58,7 @@ class Config:
     refill_consumers: str | None = None
     components: str | None = None
     telegram_api: str = "https://api.telegram.org"
+    audit_schema: str = "sluice"
     origins: dict[str, str] = field(default_factory=dict)
 
     def secret(self, name: str) -> str | None:
@@ -125,6 +127,7 @@ def load(*, project_dir: Path | None = None, profiles_dir: Path | None = None, t
         refill_consumers=get("SLUICE_REFILL_CONSUMERS"),
         components=get("SLUICE_COMPONENTS"),
         telegram_api=(get("SLUICE_TELEGRAM_API") or "https://api.telegram.org").rstrip("/"),
+        audit_schema=get("SLUICE_AUDIT_SCHEMA") or "sluice",
         origins=origins,
     )
 

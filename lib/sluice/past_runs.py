@@ -1,14 +1,17 @@
 """What ran before, as the decision of the daily refresh wants it: the last run of the same job, and the failure it belongs to."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import msgspec
 
 from sluice.restart import Outcome, PastRun
 from sluice.state import Run, State
+from sluice.warehouse import Warehouse
+
+History = Literal["state", "warehouse", "both"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,58 @@ def read(state: State, project: str, target: str, scope: Mapping[str, Any]) -> P
     return Past(state, [_past(state, run) for run in failure], seconds, last if state.is_alive(last) else None)
 
 
+def with_dbt_run(past: Past, run: PastRun | None, history: History) -> Past:
+    """`past` with the last run of dbt that Sluice did not start, and Sluice's retries of it; `both`: whichever is later.
+
+    Those retries are known from the state store whatever `history` says: the hooks of dbt do not write them.
+    """
+    if run is None:
+        return past if history == "both" else replace(past, failure=[])
+    retries = [each for each in past.failure if each.retry_of == run.run_id]
+    later = not past.failure or retries or past.failure[-1].began_at < run.began_at
+    return replace(past, failure=[run, *retries]) if later or history == "warehouse" else past
+
+
+def last_dbt_run(
+    warehouse: Warehouse, schema: str, project: str, uids: Collection[str], parents: Mapping[str, list[str]]
+) -> PastRun | None:
+    """The last run in the warehouse's own log, which dbt's hooks write, that was to build all of these models.
+
+    A model whose test failed counts as failed. None when there is no such run, or no log. Raises WarehouseError.
+    """
+    at = warehouse.credentials
+    there = "SELECT count(*) FROM information_schema.tables WHERE table_schema = $schema AND table_name = 'run_log'"
+    if not warehouse.value(there, {"schema": schema}):
+        return None
+    runs = warehouse.rows(
+        f"""SELECT run_id, run_started_at, run_status, vars FROM {warehouse.relation(at.database, schema, "run_log")}
+            WHERE intent = 'dbt' AND project_name = $project AND environment = $target
+            ORDER BY run_started_at DESC LIMIT 50""",
+        {"project": project, "target": at.target},
+    )
+    for run_id, began_at, status, variables in runs:
+        nodes = warehouse.rows(
+            f"""SELECT unique_id, status, message FROM {warehouse.relation(at.database, schema, "model_log")}
+                WHERE run_id = $run""",
+            {"run": run_id},
+        )
+        found = {uid: Outcome(_WORDS.get(word, "failed"), message) for uid, word, message in nodes}
+        if not set(uids) <= found.keys():
+            continue
+        for uid, outcome in found.items():
+            if outcome.status == "failed" and uid.startswith(("test.", "unit_test.")):
+                blamed = Outcome("failed", f"{uid.split('.')[2]} failed")
+                found |= {up: blamed for up in parents.get(uid, ()) if up in found and found[up].status == "ok"}
+        began = began_at if began_at.tzinfo else began_at.replace(tzinfo=UTC)
+        outcomes = {uid: found[uid] for uid in uids}
+        given = msgspec.json.decode(variables or "{}")
+        return PastRun(run_id, began, status, None, given, dict.fromkeys(uids), outcomes)
+    return None
+
+
+_WORDS = {"SUCCESS": "ok", "SKIPPED": "skipped"}
+
+
 def _scope(run: Run) -> dict[str, Any]:
     asked = run.plan.request
     return {name: asked.get(name) or [] for name in ("select", "exclude", "components")}
@@ -47,6 +102,7 @@ def _past(state: State, run: Run) -> PastRun:
         run_id=run.run_id,
         began_at=datetime.fromisoformat(run.run_started_at),
         status=run.run_status,
+        retry_of=run.plan.retry_of,
         vars=msgspec.json.decode(str(run.plan.request.get("vars") or "{}")),
         checksums={model.unique_id: model.checksum for model in run.plan.models},
         outcomes={row["model_name"]: Outcome(row["status"], row["message"]) for row in state.batches(run.root_run_id)},

@@ -15,7 +15,7 @@ from sluice.guards import check as guards
 from sluice.log import redact
 from sluice.project import Project
 from sluice.records import Batch, Decision, Plan, PlannedModel, Record, Vars
-from sluice.restart import Job, Policy
+from sluice.restart import Job, PastRun, Policy
 from sluice.state import State
 
 
@@ -28,6 +28,7 @@ class Request:
     components: list[str]
     vars: str | None
     continue_on_error: bool = False
+    history: past_runs.History = "state"
     allow: list[str] = field(default_factory=list)
 
     @property
@@ -89,10 +90,12 @@ def _read(
     """What ran before; and why it cannot be read, when it cannot: a refresh does not wait for its history."""
     try:
         state = State.open_existing(ctx.config.state_url, origin=ctx.config.explain("SLUICE_STATE"))
-        if state is None:
-            return past_runs.Past(), None
-        stack.enter_context(closing(state))
-        past = past_runs.read(state, project.info.project_name, project.info.target, request.scope)
+        past = past_runs.Past()
+        if state is not None:
+            stack.enter_context(closing(state))
+            past = past_runs.read(state, project.info.project_name, project.info.target, request.scope)
+        if request.history != "state":
+            past = past_runs.with_dbt_run(past, _last_dbt_run(ctx, project, request), request.history)
     except SluiceError as problem:
         if problem.exit_code not in (UNAVAILABLE, BUSY):
             raise
@@ -101,6 +104,17 @@ def _read(
         run = past.at_work
         raise busy(f"run {run.run_id} is at work (pid {run.pid} on {run.host})", hint="wait for it to end")
     return past, None
+
+
+def _last_dbt_run(ctx: Context, project: Project, request: Request) -> PastRun | None:
+    from sluice import profiles, warehouse
+
+    with warehouse.connect(
+        profiles.load(ctx.config), tag="plan-daily", read_only=True, lock_wait_s=ctx.config.lock_wait_s
+    ) as connection:
+        models = list(_waves(project, request))
+        name, parents = project.info.project_name, project.manifest.parents
+        return past_runs.last_dbt_run(connection, ctx.config.audit_schema, name, models, parents)
 
 
 def _decide(

@@ -20,12 +20,13 @@ class Outcome:
 class PastRun:
     """One earlier run of the same job. RUNNING means that it crashed: whoever is at work is not asked about.
 
-    `checksums` are those of the models that it was to run, `outcomes` of those that it got to.
+    `checksums` are those of the models that it was to run (None: not known), `outcomes` of those that it got to.
     """
 
     run_id: str
     began_at: datetime
     status: RunStatus
+    retry_of: str | None = None
     vars: Vars = field(default_factory=dict)
     checksums: Mapping[str, str | None] = field(default_factory=dict)
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
@@ -91,7 +92,7 @@ def decide(
         return full("everything: --no-restart")
     if not failure:
         return full("everything: no earlier run is known")
-    first, last, retries = failure[0], failure[-1], len(failure) - 1
+    first, last, retries = failure[0], failure[-1], sum(run.retry_of is not None for run in failure)
     if last.status == "SUCCESS":
         return full("everything: the last run succeeded")
     what = f"{_what_failed(last)} {_age(now - first.began_at)} ago"
@@ -127,7 +128,7 @@ def decide(
     ]  # fmt: skip
     left -= job.with_descendants(hopeless)
     chosen = [uid for uid in everything if uid in left]
-    facts = {"retry_of": first.run_id, "failed": last.failed, "hopeless": hopeless}
+    facts = {"retry_of": first.retry_of or first.run_id, "failed": last.failed, "hopeless": hopeless}
     if not chosen:
         reason = f"nothing: {what}, of an error that only a change to the code can cure, and the code is what it was"
         return _decision("none", reason, [], job, seconds, **facts), []

@@ -1,6 +1,8 @@
 """The hooks of the dbt package: what a plain dbt run leaves in the warehouse's own log, on each engine, in how many statements."""
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,10 @@ import yaml
 from test_dbt_package import PACKAGE, User, output
 from test_warehouse import ask, start_child
 
+from sluice.past_runs import Past, last_dbt_run, with_dbt_run
 from sluice.profiles import Credentials
+from sluice.restart import Job, Outcome, PastRun, Policy, decide
+from sluice.warehouse import connect
 
 pytest_plugins = ["servers"]
 TESTS = {"models": [{"name": "orders", "columns": [{"name": "id", "data_tests": ["not_null"]}]}]}
@@ -76,9 +81,52 @@ def test_a_plain_dbt_run_is_in_the_log_with_what_became_of_each_node(audited: Au
     assert {status for name, status, *_ in nodes if name in ("orders", "not_null_orders_id")} == {"SUCCESS"}
     assert len(nodes) == 5  # orders, its test, broken, reader; and orders again
 
+    # and plan-daily --history warehouse decides by it: the later run, of orders alone, is another job
+    uids = [f"model.shop.{name}" for name in ("orders", "broken", "reader")]
+    (test,) = [
+        uid for (uid,) in audited.query(f"select unique_id from {audited.at}.model_log") if uid.startswith("test.")
+    ]
+    with connect(audited.target, tag="test", read_only=True) as warehouse:
+        run = last_dbt_run(warehouse, audited.audit, "shop", uids, {})
+        assert last_dbt_run(warehouse, audited.audit, "shop", [*uids, "model.shop.new"], {}) is None
+        assert last_dbt_run(warehouse, audited.audit, "mart", uids, {}) is None
+        assert last_dbt_run(warehouse, "nowhere", "shop", uids, {}) is None
+        assert last_dbt_run(warehouse, audited.audit, "shop", [uids[0]], {test: [uids[0]]}).status == "SUCCESS"
+    assert run.vars == {"break": True, "o'k": "it's"}
+    job = Job(dict.fromkeys(uids, "c0de"), {uids[0]: set(uids[1:]), uids[1]: {uids[2]}})
+    decision, chosen = decide([run], job, Policy(), now=datetime.now(UTC))
+    assert (decision.action, decision.retry_of, decision.failed, chosen) == ("retry", run.run_id, [uids[1]], uids[1:])
 
-def test_dbt_that_sluice_started_leaves_nothing_there(audited: Audited) -> None:
+
+def a_dbt_run(run_id: str = "dbt-1", *, minutes_ago: float = 60) -> PastRun:
+    began = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+    return PastRun(run_id, began, "FAILED", checksums={"m": None}, outcomes={"m": Outcome("failed", "boom")})
+
+
+@pytest.mark.parametrize("history", ["warehouse", "both"])
+def test_our_retries_of_a_run_of_dbt_are_counted(history: str) -> None:
+    dbt, job = a_dbt_run(), Job({"m": "c0de"}, {})
+    failure: list[PastRun] = []
+    for number in (1, 2, 3):
+        past = with_dbt_run(Past(failure=failure), dbt, history)
+        decision, _ = decide(past.failure, job, Policy(), now=datetime.now(UTC))
+        assert (decision.action, decision.retry, decision.retry_of) == ("retry", number, "dbt-1")
+        failure = [*failure, replace(a_dbt_run(f"r{number}", minutes_ago=50 - number), retry_of="dbt-1")]
+    past = with_dbt_run(Past(failure=failure), dbt, history)
+    assert decide(past.failure, job, Policy(), now=datetime.now(UTC))[0].action == "full"
+
+
+def test_of_both_histories_the_later_run_decides() -> None:
+    ours, theirs = a_dbt_run("ours", minutes_ago=30), a_dbt_run("theirs", minutes_ago=60)
+    assert with_dbt_run(Past(failure=[ours]), theirs, "both").failure == [ours]
+    assert with_dbt_run(Past(failure=[ours]), theirs, "warehouse").failure == [theirs]
+    assert with_dbt_run(Past(failure=[theirs]), ours, "both").failure == [ours]
+    assert with_dbt_run(Past(failure=[ours]), None, "both").failure == [ours]
+    assert with_dbt_run(Past(failure=[ours]), None, "warehouse").failure == []
+
+
+def test_dbt_that_sluice_started_leaves_nothing_there(tmp_path: Path, duckdb_target: Credentials) -> None:
+    audited = Audited(tmp_path, duckdb_target)
     with start_child(audited.project, audited.target.target, SLUICE_STARTED_DBT="1") as child:
         assert ask(child, ["run", "--select", "orders"]) == [None]
-    audited.dbt(["run", "--select", "orders"])
-    assert audited.query(f"select count(*) from {audited.at}.run_log") == [(1,)]
+    assert audited.query("select table_name from information_schema.tables") == [("orders",)]

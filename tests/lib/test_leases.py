@@ -15,6 +15,7 @@ from sluice.errors import BUSY, SluiceError
 from sluice.state import State, leases
 from sluice.state.clickhouse import ClickHouse
 from sluice.state.leases import Claim, claims_on
+from sluice.state.store import whoami
 
 pytest_plugins = ["servers"]
 fork = multiprocessing.get_context("fork")
@@ -66,6 +67,22 @@ def test_who_came_first_wins_though_the_other_is_quicker(url: str) -> None:
     assert early.take() is None
     assert late.take().status == "held"
     assert Claim(here, "other", [f"model {uuid.uuid4()}"]).take() is None
+
+
+def test_who_came_later_may_have_looked_before_and_is_waited_for(url: str) -> None:
+    """A row may get its number before another one and be seen after it: who is numbered later may hold already."""
+    here, there = store(url), store(url)
+    name, future = f"model {uuid.uuid4()}", 1 << 63
+    row = {"owner": "later", "lasts_seconds": 60, "names": [name], "run_id": "later", **whoami()}
+    here.insert("model_lock", [{**row, "status": "wanted", "seq": future}])
+    told: list = []
+    waiting = threading.Thread(target=lambda: told.append(Claim(there, "earlier", [name]).take()))
+    waiting.start()
+    time.sleep(0.5)
+    assert told == []
+    here.insert("model_lock", [{**row, "status": "held", "seq": future + 1}])
+    waiting.join(20)
+    assert [holder.run_id for holder in told] == ["later"]
 
 
 def test_a_claim_is_renewed_while_its_owner_lives_and_ends_with_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

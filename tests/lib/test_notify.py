@@ -7,8 +7,8 @@ import pytest
 from builders import ORDERS, TOTALS, FakeContext, a_plan, a_result, months_of
 
 from sluice.config import load
-from sluice.errors import SluiceError, bad_stream
 from sluice.digest import Digest
+from sluice.errors import SluiceError, bad_stream
 from sluice.notify import notify
 from sluice.records import CheckResult, Error, NotifyResult, PartitionResult, Record, Summary
 

@@ -33,6 +33,7 @@ def a_retry(number: int, *, hours_ago: float = 5, **fields: Any) -> PastRun:
     only = [FAILS, *SPOILED]
     outcomes = dict.fromkeys(SPOILED, Outcome("skipped")) | {FAILS: Outcome("failed", "boom")}
     given_fields = {"status": "FAILED", "checksums": dict.fromkeys(only, "c0de"), "outcomes": outcomes} | fields
+    given_fields |= {"retry_of": "run-1"}
     return PastRun(f"retry-{number}", NOW - timedelta(hours=hours_ago), **given_fields)
 
 
@@ -214,7 +215,8 @@ def histories(draw: st.DrawFn) -> tuple[list[PastRun], Job]:
         outcomes = {uid: Outcome(draw(STATUSES), draw(st.sampled_from(["x", "syntax"]))) for uid in planned}
         status = draw(st.sampled_from(["FAILED", "RUNNING", "CANCELLED", "SUCCESS"]))
         began = NOW - timedelta(hours=draw(st.floats(0, 30)))
-        runs.append(PastRun(f"run-{number}", began, status, {}, dict.fromkeys(planned, "c0de"), outcomes))
+        retry_of = "run-0" if number else None
+        runs.append(PastRun(f"run-{number}", began, status, retry_of, {}, dict.fromkeys(planned, "c0de"), outcomes))
         planned = [uid for uid in planned if draw(st.booleans())] or planned
     return runs, job
 

@@ -232,7 +232,7 @@ class State:
         rows = self.store.rows(
             f"""SELECT run_id, root_run_id, run_started_at, run_ended_at, run_duration_seconds, run_status,
                        models_run, models_failed, attempt, host, pid, is_discarded
-                FROM run_log WHERE {where} ORDER BY run_started_at DESC, run_id DESC {most}""",
+                FROM run_log WHERE intent != 'dbt' AND ({where}) ORDER BY run_started_at DESC, run_id DESC {most}""",
             values,
         )
         plans = self._plans([row[0] for row in rows])
