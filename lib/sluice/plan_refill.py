@@ -46,21 +46,23 @@ def plan_refill(
     empty or has a hole, an unfinished plan, drift; 75 at work; 78 set-up.
     """
     state = State.open_existing(ctx.config.state_url, origin=ctx.config.explain("SLUICE_STATE"))
-    before = None
+    before, planned_on = None, ctx.now.date()
     with Project(ctx.config, _vars(request)) as project:
         if resume:
             before = resuming.find(state, project, "refill", lambda asked: _is_meant(request, asked))
             if before is None:
                 return
             request, today = _asked(before.plan), before.plan.to
+            if before.plan.gap is not None:
+                planned_on = before.plan.gap.planned_on
         assert request is not None
         gap = Gap(date.fromisoformat(request.from_date), today, request.buffer_days)
-        plan, batches, gate = _plan(ctx, project, request, gap)
+        plan, batches, gate = _plan(ctx, project, request, gap, planned_on)
         guards.check(
             project,
             plan,
             batches,
-            today=ctx.now.date(),
+            today=planned_on,
             base_vars=_vars(request),
             allow=_allowed(request),
             look=not resume,
@@ -68,7 +70,7 @@ def plan_refill(
     plan.dry_run = ctx.dry_run
     plan.gap = PlannedGap(
         first=gap.first, days=gap.days, buffer_days=gap.buffer_days, lookback_days=gap.lookback_days,
-        months=[month.start for month in gap.months],
+        months=[month.start for month in gap.months], planned_on=planned_on,
     )  # fmt: skip
     if before is not None and state is not None:
         batches = resuming.rest(state, before, plan, batches, accept_drift=accept_drift)
@@ -84,14 +86,16 @@ def plan_refill(
         yield gate
 
 
-def _plan(ctx: Context, project: Project, request: Request, gap: Gap) -> tuple[Plan, list[Batch], Gate | None]:
+def _plan(
+    ctx: Context, project: Project, request: Request, gap: Gap, planned_on: date
+) -> tuple[Plan, list[Batch], Gate | None]:
     manifest, info = project.manifest, project.info
     cohort = project.select([request.cohort], [], None)
     asked = None if request.skip_consumers else request.consumers or _tagged_consumers(manifest)
     consumers = set(project.select([asked], [], None)) if asked else set()
     below = set(project.select([*(f"{manifest.nodes[uid].name}+" for uid in cohort)], [], None))
     rest = manifest.order((consumers | below) - set(cohort))
-    later = _later(ctx, manifest, [*([] if request.skip_rewrite else cohort), *rest], gap)
+    later = _later(ctx, manifest, [*([] if request.skip_rewrite else cohort), *rest], gap, planned_on)
     steps: list[Step] = []
     if not request.skip_rewrite:
         steps = refill.rewrite(manifest, cohort, gap.months, passes=request.passes, later=later)
@@ -131,9 +135,9 @@ def _tagged_consumers(manifest: Manifest) -> str | None:
     return f"tag:{CONSUMER_TAG}+" if is_tagged else None
 
 
-def _later(ctx: Context, manifest: Manifest, uids: list[str], gap: Gap) -> Later | None:
+def _later(ctx: Context, manifest: Manifest, uids: list[str], gap: Gap, planned_on: date) -> Later | None:
     """The months from the gap to the current one, for models that are computed from their own months before."""
-    months = Gap(gap.first, max(gap.today, ctx.now.date()), gap.buffer_days).months[len(gap.months) :]
+    months = Gap(gap.first, max(gap.today, planned_on), gap.buffer_days).months[len(gap.months) :]
     if not months or not (models := refill.carried(manifest, uids)):
         return None
     names = ", ".join(manifest.nodes[uid].name for uid in uids if uid in models)

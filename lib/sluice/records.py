@@ -60,13 +60,17 @@ class PlannedModel(msgspec.Struct, kw_only=True):
 
 
 class PlannedGap(msgspec.Struct, kw_only=True):
-    """What a refill repairs: `first` is the first wrong day, `months` the first days of the months that are touched."""
+    """What a refill repairs: `first` is the first wrong day, `months` the first days of the months that are touched.
+
+    Cumulative models go on to the month of `planned_on`, also when the refill is resumed in a later one.
+    """
 
     first: date
     days: int
     buffer_days: int
     lookback_days: int
     months: list[date]
+    planned_on: date
 
 
 class Decision(Record, kw_only=True, tag="decision"):
