@@ -283,3 +283,5 @@ def test_a_tap_that_failed_is_told_by_who_started_it(source: Source) -> None:
     assert (result.stream, result.sync_status, result.status) == ("", "failed", "failed")
     (result,) = source.load({"type": "TAP_EXIT", "exit_code": 0})
     assert result.status == "ok"
+    (result,) = source.load()
+    assert result.sync_status == "failed" and "nothing at all" in (result.error or "")

@@ -1,5 +1,6 @@
 """The taps against servers that speak their APIs: nothing lost at any edge, trouble waited out, requests counted."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -312,4 +313,4 @@ def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
 def test_windows_are_ascending_half_open_and_without_a_hole() -> None:
     found = list(tap.windows(BEGIN, BEGIN + timedelta(days=10), timedelta(days=3)))
     assert found[0][0] == BEGIN and found[-1][1] == BEGIN + timedelta(days=10)
-    assert all(one[1] == other[0] for one, other in zip(found, found[1:], strict=False))
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(found))
