@@ -27,6 +27,10 @@ SETTINGS = {
     "SLUICE_ERROR_CLASSES": "a TOML file with error classes of your own, tried before the built-in ones",
     "SLUICE_LOCK_WAIT_S": "how long to wait for a database file that another process holds, in seconds (default: 30)",
     "SLUICE_REFILL_CONSUMERS": "the consumers of a refill, a dbt selection such as int_prices_daily+ (default: none)",
+    "SLUICE_RAW_SCHEMA": "the schema (ClickHouse: the database) that syncs load into (default: raw)",
+    "SLUICE_SOURCES": "the folder of sources for make sync, NAME.TAP.json each (default: sources)",
+    "TAP_EXCHANGE_API_KEY": "a key of tap-exchange; also TAP_EXCHANGE_SECRET, TAP_EXCHANGE_PASSWORD; each as …_FILE, too",
+    "TAP_DEBANK_ACCESS_KEY": "the key of tap-debank, or TAP_DEBANK_ACCESS_KEY_FILE",
     "SLUICE_NOTIFY_LEVEL": "the least severity that is told: INFO, WARNING, ERROR (default) or CRITICAL",
 }
 
@@ -49,6 +53,7 @@ class Config:
     lock_wait_s: float
     notify_level: str
     refill_consumers: str | None = None
+    raw_schema: str = "raw"
     origins: dict[str, str] = field(default_factory=dict)
 
     def explain(self, name: str) -> str:
@@ -104,6 +109,7 @@ def load(*, project_dir: Path | None = None, profiles_dir: Path | None = None, t
         lock_wait_s=float(lock_wait),
         notify_level=notify_level.upper(),
         refill_consumers=get("SLUICE_REFILL_CONSUMERS"),
+        raw_schema=get("SLUICE_RAW_SCHEMA") or "raw",
         origins=origins,
     )
 

@@ -56,8 +56,7 @@ class Place:
 
 def place(ctx: Context, schema: str | None) -> Place:
     """Raises SluiceError (78) for a project, profile or target that is not there."""
-    name = schema or os.environ.get("SLUICE_RAW_SCHEMA") or "raw"
-    return Place(ctx.config, profiles.load(ctx.config), name)
+    return Place(ctx.config, profiles.load(ctx.config), schema or ctx.config.raw_schema)
 
 
 def _make_duckdb(path: str) -> None:
