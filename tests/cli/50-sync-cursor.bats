@@ -185,3 +185,20 @@ tap() {
     assert_no_traceback
     assert_equal "$(pick summary exit_code)" 143
 }
+
+@test "pipelines/sync: a source that fails stops no other, and is told" {
+    mkdir sources taps
+    echo '{}' | tee sources/bad.tap-exchange.json sources/good.tap-here.json >/dev/null # no keys for the first
+    { declare -f tap; echo 'tap 1 3'; } >lines.sh
+    printf '#!/usr/bin/env bash\nsource %q\n' "$PWD/lines.sh" >taps/tap-here
+    chmod +x taps/tap-here
+    PATH="$PWD/taps:$PATH"
+    SLUICE_SOURCES="$PWD/sources" STAGE=0 JSON=1 try "$ROOT/pipelines/sync"
+    assert_status 1
+    assert_records
+    assert_equal "$(pick sync_result source sync_status)" $'bad failed\ngood success'
+    assert_says "failed   bad" "the tap ended with 78"
+    SLUICE_SOURCES="$PWD/sources" STAGE=0 ONLY=tap-here JSON=1 try "$ROOT/pipelines/sync"
+    assert_status 0
+    assert_equal "$(pick sync_result received_rows unchanged_rows)" "3 3"
+}
