@@ -29,6 +29,10 @@ SETTINGS = {
     "SLUICE_REFILL_CONSUMERS": "the consumers of a refill, a dbt selection such as int_prices_daily+ (default: none)",
     "SLUICE_AUDIT_SCHEMA": "where dbt's audit hooks write: their var sluice_audit_schema (default: sluice)",
     "SLUICE_COMPONENTS": "the parts of the daily refresh in their order: dbt selectors, a,b (default: everything at once)",
+    "SLUICE_RAW_SCHEMA": "the schema (ClickHouse: the database) that syncs load into (default: raw)",
+    "SLUICE_SOURCES": "the folder of sources for make sync, NAME.TAP.json each (default: sources)",
+    "TAP_EXCHANGE_API_KEY": "a key of tap-exchange; also TAP_EXCHANGE_SECRET, TAP_EXCHANGE_PASSWORD; each as …_FILE, too",
+    "TAP_DEBANK_ACCESS_KEY": "the key of tap-debank, or TAP_DEBANK_ACCESS_KEY_FILE",
     "SLUICE_NOTIFY_LEVEL": "the least severity that is told: INFO, WARNING, ERROR (default) or CRITICAL",
     "TELEGRAM_BOT_TOKEN": "the bot that notify sends as, or TELEGRAM_BOT_TOKEN_FILE (default: none, nothing is sent)",
     "TELEGRAM_BOT_TOKEN_FILE": "a file that holds the token",
@@ -59,6 +63,7 @@ class Config:
     components: str | None = None
     telegram_api: str = "https://api.telegram.org"
     audit_schema: str = "sluice"
+    raw_schema: str = "raw"
     origins: dict[str, str] = field(default_factory=dict)
 
     def secret(self, name: str) -> str | None:
@@ -128,6 +133,7 @@ def load(*, project_dir: Path | None = None, profiles_dir: Path | None = None, t
         components=get("SLUICE_COMPONENTS"),
         telegram_api=(get("SLUICE_TELEGRAM_API") or "https://api.telegram.org").rstrip("/"),
         audit_schema=get("SLUICE_AUDIT_SCHEMA") or "sluice",
+        raw_schema=get("SLUICE_RAW_SCHEMA") or "raw",
         origins=origins,
     )
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,7 @@ class Place:
 
 def place(ctx: Context, schema: str | None) -> Place:
     """Raises SluiceError (78) for a project, profile or target that is not there."""
-    name = schema or os.environ.get("SLUICE_RAW_SCHEMA") or "raw"
-    return Place(ctx.config, profiles.load(ctx.config), name)
+    return Place(ctx.config, profiles.load(ctx.config), schema or ctx.config.raw_schema)
 
 
 def _make_duckdb(path: str) -> None:
@@ -94,6 +93,17 @@ def _digest(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
+def run(
+    ctx: Context, action: str, where: Place, source: str | None, options: Options, overlap: str, to: str | None
+) -> Iterator[Record]:
+    """What an action yields; `log` alone needs no source. Raises what the actions raise."""
+    if action == "log" or source is None:
+        return log(ctx, where, source)
+    if action == "load":
+        return load(ctx, where, source, options)
+    return state(ctx, where, source, overlap) if action == "state" else reset(ctx, where, source, to)
+
+
 # -- load -------------------------------------------------------------------------------------------------------------
 
 
@@ -109,6 +119,9 @@ def load(ctx: Context, where: Place, source: str, options: Options) -> Generator
     if not lock.acquire():
         raise busy(f"another load of {source} is running", hint="wait for it to end")
     try:
+        # A DuckDB file has one process at a time, and the tap is just reading its state from it: it speaks once it has.
+        with interruptible():
+            select.select([sys.stdin], [], [])
         with where.opened(f"sync-cursor {ctx.run_id}", source, create=True) as target:
             with target.exclusively(source):
                 return (yield from _load(ctx, target, source, options))
@@ -160,15 +173,19 @@ def _load(ctx: Context, target: Target | None, source: str, options: Options) ->
 # -- state ------------------------------------------------------------------------------------------------------------
 
 
-def state(ctx: Context, where: Place, source: str, overlap: timedelta) -> Iterator[Record]:
-    """Write the state of a source on standard output, for a tap: {} when there is none."""
+def state(ctx: Context, where: Place, source: str, overlap: str) -> Iterator[Record]:
+    """Write the state of a source on standard output, for a tap: {} when there is none. Raises SluiceError (2)."""
+    try:
+        earlier = bookmarks.duration(overlap)
+    except ValueError as problem:
+        raise refused(f"--overlap: {problem}", code="sync_bad_overlap") from None
     position = None
     if _is_there(where):
         with where.opened("sync-cursor state", source) as target:
             position = target.position(source) if target.exists() else None
     known = json.loads(position.state) if position is not None and position.state else {}
-    if known and overlap:
-        known, found = bookmarks.back(known, overlap)
+    if known and earlier:
+        known, found = bookmarks.back(known, earlier)
         if not found:
             ctx.log.warning(
                 "the state of %s has no moment that an overlap could move: %s", source, position and position.state

@@ -53,6 +53,21 @@ tap() {
     assert_status 2
 }
 
+@test "a tap may read its state from the very file that is being loaded into, however late it does" {
+    tap 1 3 | sync-cursor load shop >/dev/null
+    slow_tap() { cat "$1" >known; tap 4 5; }
+    export SLUICE_LOCK_WAIT_S=10
+    slow_tap <(sleep 2; sync-cursor state shop) | sync-cursor load shop >"$out" 2>"$err"
+    assert_equal "$(cat known)" '{"bookmarks": {"trades": {"at": "2026-01-03T12:00:00Z"}}}'
+    assert_equal "$(query 'select count(*) from raw.trades')" 5
+}
+
+@test "an input without a single message is a failure: a tap that died at once looks like that" {
+    try sync-cursor load shop --records - </dev/null
+    assert_status 1
+    assert_equal "$(pick sync_result sync_status)" failed
+}
+
 @test "a stream that ends after its last STATE is partial: exit 1, the rows are there, the cursor is not moved" {
     tap 1 3 | sync-cursor load shop >/dev/null
     tap 4 6 | grep -v STATE >cut
@@ -169,4 +184,21 @@ tap() {
     assert_status 143
     assert_no_traceback
     assert_equal "$(pick summary exit_code)" 143
+}
+
+@test "pipelines/sync: a source that fails stops no other, and is told" {
+    mkdir sources taps
+    echo '{}' | tee sources/bad.tap-exchange.json sources/good.tap-here.json >/dev/null # no keys for the first
+    { declare -f tap; echo 'tap 1 3'; } >lines.sh
+    printf '#!/usr/bin/env bash\nsource %q\n' "$PWD/lines.sh" >taps/tap-here
+    chmod +x taps/tap-here
+    PATH="$PWD/taps:$PATH"
+    SLUICE_SOURCES="$PWD/sources" STAGE=0 JSON=1 try "$ROOT/pipelines/sync"
+    assert_status 1
+    assert_records
+    assert_equal "$(pick sync_result source sync_status)" $'bad failed\ngood success'
+    assert_says "failed   bad" "the tap ended with 78"
+    SLUICE_SOURCES="$PWD/sources" STAGE=0 ONLY=tap-here JSON=1 try "$ROOT/pipelines/sync"
+    assert_status 0
+    assert_equal "$(pick sync_result received_rows unchanged_rows)" "3 3"
 }

@@ -275,6 +275,25 @@ def test_sync_log_is_one_row_a_source_with_its_state(source: Source) -> None:
     assert [row[1] for row in source.rows("source, sync_status", "sync_log")] == ["partial", "success"]
 
 
+def test_rows_and_cursor_are_written_together_or_the_rows_first(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise SluiceError("the disk is full", code="test", exit_code=69)
+
+    source.load(schema(), trade("0"), state("2025-01-01T00:00:00Z"))
+    before = source.position
+    with monkeypatch.context() as broken:
+        broken.setattr(source.target, "_write_event", fail)
+        with pytest.raises(SluiceError, match="the disk is full"):
+            source.load(schema(), trade("1"), state())
+    is_transactional = source.target.warehouse.is_transactional
+    assert source.rows("txid") == ([("0",)] if is_transactional else [("0",), ("1",)])
+    assert source.position == before and len(source.told) == 1
+    (result,) = source.load(schema(), trade("1"), state())
+    assert source.rows("txid") == [("0",), ("1",)] and counts(result)[1] == is_transactional
+
+
 def test_a_tap_that_failed_is_told_by_who_started_it(source: Source) -> None:
     ended = {"type": "TAP_EXIT", "exit_code": 69}
     (result,) = source.load(schema(), trade("1"), state(), ended)
@@ -283,3 +302,5 @@ def test_a_tap_that_failed_is_told_by_who_started_it(source: Source) -> None:
     assert (result.stream, result.sync_status, result.status) == ("", "failed", "failed")
     (result,) = source.load({"type": "TAP_EXIT", "exit_code": 0})
     assert result.status == "ok"
+    (result,) = source.load()
+    assert result.sync_status == "failed" and "nothing at all" in (result.error or "")

@@ -52,12 +52,14 @@ class Load:
         self._waiting_since: float | None = None
         self._began = time.monotonic()
         self._unknown: set[str] = set()
-        self._tap_exit = 0
+        self._tap_exit: int | None = None
+        self._is_silent = True
 
     # -- taking ---------------------------------------------------------------------------------------
 
     def take(self, number: int, line: bytes) -> None:
         """One line of the tap. Raises SluiceError (65) for one that is no Singer message, and what `commit` raises."""
+        self._is_silent = False
         stream = self._current
         if stream is None or not stream.take(number, line):
             stream = self._take_other(number, line)
@@ -214,6 +216,8 @@ class Load:
         problems = [trouble] if trouble else []
         if self._tap_exit:
             problems.append(f"the tap ended with {self._tap_exit}")
+        if self._is_silent and not trouble:
+            problems.append("the tap wrote nothing at all: it died, or was refused")
         behind = [stream for stream in self._streams.values() if stream.is_behind]
         for stream in behind:
             newest, before = stream.latest(), stream.before
@@ -226,7 +230,7 @@ class Load:
             problems.append(f"{self._uncovered} records came after the last STATE: the tap died, or writes none")
         waiting_rejects = sum(len(stream.rejects) for stream in self._streams.values())
         rejected = waiting_rejects + sum(stream.total.rejected for stream in self._streams.values())
-        is_nothing = self._tap_exit != 0 and not self._streams
+        is_nothing = bool(problems) and not self._streams
         status: SyncStatus = "failed" if behind or is_nothing else "partial" if problems or rejected else "success"
         if rejected:
             problems.append(f"{rejected} records break their schema: see sync_reject")
