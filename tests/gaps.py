@@ -133,7 +133,7 @@ class Gap:
 
     def start(self, **settings: str) -> subprocess.Popen:
         """`make refill` without the make: settings are what people give it."""
-        asked = {"FROM": str(self.day), "TO": str(END)} if "RESUME" not in settings else {}
+        asked = {"FROM": str(self.day), "TO": str(END), "ALLOW": "G05"} if "RESUME" not in settings else {}
         return subprocess.Popen(
             [ROOT / "pipelines/refill"], env=self.environment | asked | settings,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,

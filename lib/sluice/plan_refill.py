@@ -95,7 +95,9 @@ def _plan(
     consumers = set(project.select([asked], [], None)) if asked else set()
     below = set(project.select([*(f"{manifest.nodes[uid].name}+" for uid in cohort)], [], None))
     rest = manifest.order((consumers | below) - set(cohort))
-    later = _later(ctx, manifest, [*([] if request.skip_rewrite else cohort), *rest], gap, planned_on)
+    later = _later(
+        ctx, manifest, [*([] if request.skip_rewrite else cohort), *rest], gap, planned_on, _allowed(request)
+    )
     steps: list[Step] = []
     if not request.skip_rewrite:
         steps = refill.rewrite(manifest, cohort, gap.months, passes=request.passes, later=later)
@@ -135,8 +137,15 @@ def _tagged_consumers(manifest: Manifest) -> str | None:
     return f"tag:{CONSUMER_TAG}+" if is_tagged else None
 
 
-def _later(ctx: Context, manifest: Manifest, uids: list[str], gap: Gap, planned_on: date) -> Later | None:
-    """The months from the gap to the current one, for models that are computed from their own months before."""
+def _later(
+    ctx: Context, manifest: Manifest, uids: list[str], gap: Gap, planned_on: date, allowed: list[str]
+) -> Later | None:
+    """The months from the gap to the current one, for models that are computed from their own months before.
+
+    Whoever allows G05 has them end with the gap's.
+    """
+    if "G05" in allowed:
+        return None
     months = Gap(gap.first, max(gap.today, planned_on), gap.buffer_days).months[len(gap.months) :]
     if not months or not (models := refill.carried(manifest, uids)):
         return None

@@ -319,7 +319,7 @@ misconfigured() {
     cmp before "$SLUICE_STATE_DIR/state.sqlite"
     SLUICE_STATE=nonsense:x try plan-batches --select fct_orders
     assert_status 78
-    assert_says "nonsense:x" "SLUICE_STATE, set in the environment"
+    assert_says "'nonsense'" "SLUICE_STATE, set in the environment"
 }
 
 # -- people and signals -----------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def credentials(warehouse: Warehouse) -> Credentials:
         fields = {"host": "127.0.0.1", "port": int(warehouse.environment["SLUICE_PG_PORT"]), "user": "test"}
         return Credentials("postgres", "w", "postgres", warehouse.name, "raw", fields=fields)
     if isinstance(warehouse, OnClickHouse):
-        fields = {"host": "127.0.0.1", "port": warehouse.server.http_port, "user": "refresh"}
+        fields = {"host": "127.0.0.1", "port": warehouse.server.http_port, "user": "eager"}
         fields["password"] = warehouse.environment["DBT_ENV_SECRET_CH_PASSWORD"]
         return Credentials("clickhouse", "w", "clickhouse", None, warehouse.database_of("raw"), fields=fields)
     return Credentials(

@@ -1,11 +1,11 @@
 {{ config(materialized='table', engine='MergeTree()', order_by='tuple()') }}
 
 with movements as (
-    select day, token, cast(amount as double precision) as delta from {{ ref('tx_unified') }}
+    select day, token, cast(amount as {{ synced_type('double') }}) as delta from {{ ref('tx_unified') }}
     union all
     select day, counter_token, counter_amount from {{ ref('tx_unified') }} where counter_token is not null
     union all
-    select day, fee_token, -cast(fee as double precision) from {{ ref('tx_unified') }} where fee_token is not null
+    select day, fee_token, -cast(fee as {{ synced_type('double') }}) from {{ ref('tx_unified') }} where fee_token is not null
 ),
 
 days as (

@@ -13,7 +13,7 @@ select
     quote as counter_token,
     case when side = 'sell' then -amount else amount end as amount,
     -- A product of two decimals of 18 places fits no decimal.
-    case when side = 'sell' then 1 else -1 end * cast(amount as double precision) * cast(price as double precision)
+    case when side = 'sell' then 1 else -1 end * cast(amount as {{ synced_type('double') }}) * cast(price as {{ synced_type('double') }})
         as counter_amount,
     fee_currency as fee_token,
     fee,

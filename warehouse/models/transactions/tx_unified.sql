@@ -17,7 +17,7 @@ with transactions as (
 
     select
         'onchain' as domain, source, txid, traded_at, token, amount, cast(null as {{ synced_type('text') }}),
-        cast(null as {{ 'Nullable(Float64)' if target.type == 'clickhouse' else 'double precision' }}),
+        cast(null as {{ synced_type('double') }}),
         cast(null as {{ synced_type('text') }}), cast(null as {{ synced_type('decimal') }}), synced_at
     from {{ ref('staged_onchain') }}
 )
