@@ -20,9 +20,6 @@ full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUM
 refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS= COHORT= RECOMPUTE=1 RESUME=1 DRY_RUN=1]
 	@pipelines/refill
 
-demo-gap: $(READY) ## A day that a source skipped, seen and repaired, in a database of its own [TARGET=duckdb]
-	@pipelines/demo-gap
-
 daily-refresh: $(READY) ## Every model once, after a failure only what it left, with a dated log [SELECT= COMPONENTS=a,b IDS=1,52 NO_RESTART=1 DRY_RUN=1]
 	@pipelines/daily-refresh
 
@@ -69,11 +66,15 @@ stage: $(READY) ## The models that read what was synced, alone
 parquet: $(READY) ## What was synced as Parquet files by source and month, those rewritten that changed [PARQUET_DIR=parquet]
 	@pipelines/parquet
 
-sample-data: $(READY) ## The bundled warehouse's synthetic data, made or brought up to today [SAMPLE_SCALE=1]
-	@pipelines/sample-data
+##@ Try
+demo-gap: $(READY) ## A day that a source skipped, seen and repaired, in a database of its own [TARGET=duckdb]
+	@pipelines/demo-gap
 
 demo-restart: $(READY) ## A model breaks and is mended: only it and what reads it runs again (a copy, a minute)
 	@pipelines/demo-restart
+
+sample-data: $(READY) ## The bundled warehouse's synthetic data, made or brought up to today [SAMPLE_SCALE=1]
+	@pipelines/sample-data
 
 ##@ Look
 pending: $(VENV) ## Plans that were left unfinished, each with the command that goes on
@@ -102,6 +103,8 @@ bench: $(READY) ## What is claimed about speed, measured against what a user wou
 	@.venv/bin/python bench/guards.py
 	@.venv/bin/python bench/sync.py
 	@.venv/bin/python bench/state.py
+	@.venv/bin/python bench/refill.py
+	@.venv/bin/python bench/market.py
 
 docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
 	@PYTHONPATH=lib .venv/bin/python -m sluice.docs

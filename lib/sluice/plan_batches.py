@@ -14,7 +14,6 @@ from sluice.errors import refused, suggestion
 from sluice.full_refresh import FullRefresh, ResolvedStage, parse, resolved
 from sluice.guards import check as guards
 from sluice.guards.order import feed_each_other
-from sluice.guards.populated import REPLACE_VAR
 from sluice.manifest import Manifest, Node, meta_of
 from sluice.project import Project
 from sluice.records import Batch, Mode, Plan, PlannedModel, Record, Vars
@@ -161,7 +160,7 @@ def _batches(
     ]
     if feed_each_other(node, block):
         cells.sort(key=lambda cell: cell[1].start)  # months before stages; the sort keeps the stages' order
-    replacing = {REPLACE_VAR: True} if request.into_populated == "replace" and not begins_anew else {}
+    replacing = {planning.REPLACE_VAR: True} if request.into_populated == "replace" and not begins_anew else {}
     for stage, window in cells:
         variables = replacing | _merged(node, stage, _vars(request)) | month_vars(window)
         yield Batch(**common, stage=stage.name, window=window, vars=variables, full_refresh=begins_anew)

@@ -161,7 +161,7 @@ def _batch(step: Step, request: Request, gap: Gap, adapter: str, *, depends_on: 
     if step.window:
         variables |= month_vars(step.window)
         if adapter == "clickhouse" and request.passes == "one":
-            variables.setdefault(refill.REPLACE_VAR, True)
+            variables.setdefault(planning.REPLACE_VAR, True)
     if step.phase == "consumers":
         variables[request.lookback_var] = gap.lookback_days
     phase = step.phase if request.passes == "one" else f"{step.phase} {step.wave}"

@@ -8,6 +8,10 @@ from sluice.ids import content_hash
 from sluice.manifest import Node
 from sluice.records import Batch, Plan, PlannedModel, Reason, Scalar
 
+# Asks a model to put its rows in the place of its window's: its config reads the var and chooses its strategy by it. On
+# ClickHouse those of a refill exchange the partitions of their months: an append takes no key away that
+# its source has lost.
+REPLACE_VAR = "replace_partitions"
 # The commands that go on with a plan which was begun and left.
 GO_ON: dict[Reason, str] = {
     "full_refresh": "plan-batches --resume | run-dbt-batch",

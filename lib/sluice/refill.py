@@ -19,8 +19,6 @@ from sluice.windows import add_months, month_start
 
 Phase = Literal["rewrite", "consumers", "rebuild"]
 Passes = Literal["one", "two"]
-# Tells a model of ClickHouse to exchange the partitions of its window: an append takes no key away that its source has lost.
-REPLACE_VAR = "replace_partitions"
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,9 @@ from collections.abc import Iterator
 
 from sluice.guards.case import Case, Finding
 from sluice.guards.writing import writing
+from sluice.planning import REPLACE_VAR
 from sluice.records import Batch
 from sluice.windows import month_start
-
-# Asks a model to put its rows in the place of its window's: its config reads the var and chooses its strategy by it.
-REPLACE_VAR = "replace_partitions"
 
 
 def append_populated(case: Case) -> Iterator[Finding]:
