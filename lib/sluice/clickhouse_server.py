@@ -249,7 +249,7 @@ def main() -> int:
     flags = parser.parse_args()
     server = ClickHouseServer(flags.folder, http_port=flags.http, native_port=flags.native)
     try:
-        for stop in (signal.SIGTERM, signal.SIGHUP):
+        for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGINT, too: a shell's `&` has it ignored
             signal.signal(stop, signal.default_int_handler)
         with server:
             print(

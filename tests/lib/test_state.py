@@ -440,9 +440,10 @@ def test_of_thirty_processes_exactly_one_gets_the_models(url: str, state: State)
     ((winner, _, _),) = [one for one in told if one[1] == 0]
     losers = [one for one in told if one[1] == BUSY]
     assert len(losers) == 29
+    # A claim on ClickHouse is seen before it is decided: who is named there may have given way a moment later.
+    named = range(30) if url.startswith("clickhouse") else [winner]
     for _, _, message in losers:
-        assert f"(run run-{winner})" in message
-        assert f"pid {rivals[winner].pid}" in message
+        assert any(f"(run run-{n})" in message and f"pid {rivals[n].pid}" in message for n in named)
 
 
 def test_the_models_of_a_killed_owner_are_free_at_once(url: str, state: State) -> None:
