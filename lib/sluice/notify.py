@@ -1,5 +1,6 @@
 """The digest: what a run did, in a few lines that a person reads in the morning."""
 
+import logging
 from collections.abc import Generator
 
 from sluice import delivery
@@ -23,7 +24,7 @@ def notify(ctx: Context, *, dead_man: str | None = None) -> Generator[Record, No
     rehearsal = ctx.dry_run or (digest.plan is not None and digest.plan.dry_run)
     lines = digest.lines()
     for line in lines if not rehearsal else []:
-        ctx.log.log(_LEVELS[digest.severity], "%s", line)
+        ctx.log.log(logging.getLevelNamesMapping()[digest.severity], "%s", line)
     yield NotifyResult(
         channel="log",
         severity=digest.severity,
@@ -44,6 +45,3 @@ def notify(ctx: Context, *, dead_man: str | None = None) -> Generator[Record, No
 
 def _scope(plan: Plan | None) -> str:
     return f"{plan.project} {plan.target} {plan.intent}" if plan else ""
-
-
-_LEVELS = {"INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}

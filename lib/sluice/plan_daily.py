@@ -77,7 +77,7 @@ def plan_daily(ctx: Context, request: Request, policy: Policy) -> Generator[Reco
             decision.reason = plan.decision = f"everything: what ran before cannot be read: {redact(problem.message)}"
         elif decision.action != "none" and past.state is not None:
             past.state.refuse_overlap(plan)
-    ctx.log.log(_LEVELS.get(decision.severity, logging.INFO), "%s", decision.reason)
+    ctx.log.log(logging.getLevelNamesMapping()[decision.severity], "%s", decision.reason)
     yield decision
     if decision.action != "none":
         yield plan
@@ -180,6 +180,3 @@ def _waves(project: Project, request: Request) -> dict[str, int]:
 
 def _listed(names: str | None) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in (names or "").split(",") if name.strip()))
-
-
-_LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING}
