@@ -10,7 +10,7 @@ from typing import Any
 
 from sluice.errors import busy, unavailable
 from sluice.locks import RunLock, is_held
-from sluice.state.store import SCHEMA_VERSION, SQL, Params, Store, schema, wrong_version
+from sluice.state.store import SCHEMA_VERSION, SQL, Params, Store, damaged, schema, wrong_version
 
 
 class SQLite(Store):
@@ -170,10 +170,6 @@ def _explained(path: Path) -> Iterator[None]:
             raise busy(f"the state store {path} is locked by another process", code="state_locked") from None
         raise unavailable(f"the state store {path}: {problem}", code="state_unusable") from None
     except sqlite3.DatabaseError as problem:
-        raise unavailable(
-            f"the state store {path} is damaged: {problem}",
-            code="state_damaged",
-            hint=f"restore {path} from a copy, or move it and its -wal away to start afresh",
-        ) from None
+        raise damaged(str(path), problem, beside=" and its -wal") from None
     except OSError as problem:
         raise unavailable(f"the state store {path}: {problem}", code="state_unusable") from None

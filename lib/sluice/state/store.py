@@ -26,6 +26,15 @@ class Lock(Protocol):
     def release(self) -> None: ...
 
 
+def damaged(name: str, problem: Exception, *, beside: str = "") -> SluiceError:
+    """What to raise for a store that is not as it was written; `beside` names what belongs to it and goes along."""
+    return unavailable(
+        f"the state store {name} is damaged: {problem}",
+        code="state_damaged",
+        hint=f"restore {name} from a copy, or move it{beside} away to start afresh",
+    )
+
+
 class Store(ABC):
     """An open store. A parameter is written `$name`; timestamps go in and come out as RFC 3339 in UTC.
 
@@ -52,11 +61,7 @@ class Store(ABC):
 
     def damaged(self, problem: Exception) -> SluiceError:
         """What to raise when something in it is not what was written."""
-        return unavailable(
-            f"the state store {self.name} is damaged: {problem}",
-            code="state_damaged",
-            hint=f"restore {self.name} from a copy, or move it away to start afresh",
-        )
+        return damaged(self.name, problem)
 
     @abstractmethod
     def lock(self, run_id: str) -> Lock:
