@@ -1,6 +1,7 @@
 """What all tests share: no setting of the person who runs them reaches a test, and every test has its own state."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from sluice import config, signals
 from sluice.config import SETTINGS, Config
+from sluice.dbt_engine.loader_process import Lender
 
 # A busy machine makes no failure; a failure prints what reproduces it.
 settings.register_profile(
@@ -22,6 +24,15 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(config, "ROOT", tmp_path_factory.getbasetemp())  # no .env, no .state, no .logs of the checkout
     monkeypatch.setattr(signals, "_pending", None)
+
+
+@pytest.fixture(scope="module")
+def lent_loader() -> Iterator[None]:
+    """One loader of dbt for all that a module's tests do in this process, one client at a time, as each-wave lends it."""
+    with Lender() as lender, pytest.MonkeyPatch.context() as patch:
+        for name, value in lender.environment.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture

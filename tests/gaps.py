@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from test_kill_and_resume import processes_below
 from test_warehouse import FULL_REFRESH, Warehouse, sample
-from test_warehouse_engines import COHORT, OnClickHouse, OnPostgres, OnServer
+from test_warehouse_engines import COHORT, OnClickHouse, OnPostgres
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGINES = ("duckdb", "postgres", "clickhouse")
@@ -33,7 +33,7 @@ NOBODY, LEAVER, COMER = (f"0x{number:040}" for number in (0, 1, 2))
 @pytest.fixture
 def open_gap(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str, date], "Gap"]]:
     """A function of engine and day that gives a gap in a warehouse of its own."""
-    opened: list[OnServer] = []
+    opened: list[Warehouse] = []
 
     def open_gap(engine: str, day: date) -> Gap:
         if engine == "duckdb":

@@ -40,6 +40,7 @@ export -f resume resume_with_fake_dbt
 
 # -- on a real dbt ------------------------------------------------------------------------------------------------------
 
+# bats test_tags=long
 @test "stages and months leave exactly what one unbatched full refresh leaves; the same plan again changes nothing" {
     plan-batches --select tag:stock "${to[@]}" >plan
     try run-dbt-batch <plan
@@ -60,6 +61,7 @@ export -f resume resume_with_fake_dbt
     leaves_what_dbt_leaves
 }
 
+# bats test_tags=long
 @test "stopped in mid batch by SIGINT, SIGTERM and kill -9, and resumed each time: the tables of an unbatched run" {
     plan-batches --select tag:stock "${to[@]}" >plan
     stop_at INT 2024-03-01

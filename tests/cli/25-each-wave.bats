@@ -27,6 +27,7 @@ refill() {
 export -f refill
 days=(--from-date 2024-04-10 --to 2024-05-31 --allow G05) # as if it were May
 
+# bats test_tags=long
 @test "a refill mends what was wrong: every wave in its turn, each ends with its own result, one plan, one summary" {
     spoil
     try refill "${days[@]}"

@@ -111,6 +111,7 @@ END
     done
 }
 
+# bats test_tags=long
 @test "make demo-gap on an engine that there is not, or a server that does not answer, says what to type" {
     in_make demo-gap TARGET=oracle
     [[ "$status" != 0 ]]

@@ -1,8 +1,5 @@
 """The market's bars and EMAs: ten days one by one, with a crash and a backfill; and on Postgres what pandas makes of them."""
 
-import json
-import os
-import signal
 import time
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -11,6 +8,7 @@ from pathlib import Path
 import market
 import pandas as pd
 import pytest
+from plain_dbt import PlainDbt
 from servers import Postgres
 from test_market import (  # noqa: F401
     OnDuckDB,
@@ -90,12 +88,9 @@ def test_ten_days_with_a_crash_and_a_backfill_end_in_the_tables_of_one_rebuild(t
 def crash(warehouse: OnDuckDB, invocation: list[str]) -> None:
     """Run dbt and kill it as soon as the daily bars are committed: DuckDB's log of commits is then no longer as it was."""
     log = Path(f"{warehouse.database}.wal")
-    child = warehouse.child()
-    assert child.stdin
-    child.stdin.write(json.dumps([invocation]) + "\n")
-    child.stdin.flush()
+    plain_dbt = PlainDbt(warehouse.project, warehouse.target, **warehouse.environment)
+    plain_dbt.begin(invocation)
     deadline = time.monotonic() + 60
     while not (log.exists() and log.stat().st_size > 1000) and time.monotonic() < deadline:
         time.sleep(0.001)
-    os.kill(child.pid, signal.SIGKILL)
-    child.communicate()
+    plain_dbt.kill()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from plain_dbt import PlainDbt
 from test_dbt_package import PACKAGE, User, output
-from test_warehouse import ask, start_child
 
 from sluice.past_runs import Past, last_dbt_run, with_dbt_run
 from sluice.profiles import Credentials
@@ -127,6 +127,6 @@ def test_of_both_histories_the_later_run_decides() -> None:
 
 def test_dbt_that_sluice_started_leaves_nothing_there(tmp_path: Path, duckdb_target: Credentials) -> None:
     audited = Audited(tmp_path, duckdb_target)
-    with start_child(audited.project, audited.target.target, SLUICE_STARTED_DBT="1") as child:
-        assert ask(child, ["run", "--select", "orders"]) == [None]
+    with PlainDbt(audited.project, audited.target.target, SLUICE_STARTED_DBT="1") as plain_dbt:
+        assert plain_dbt.invoke(["run", "--select", "orders"]) == [None]
     assert audited.query("select table_name from information_schema.tables") == [("orders",)]

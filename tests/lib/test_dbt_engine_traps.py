@@ -116,6 +116,7 @@ NAMES = """
 """
 
 
+@pytest.mark.long
 def test_naming_macros_reading_vars(tmp_path: Path) -> None:
     models = {"source_a": INCREMENTAL + BODY, "of_source": INCREMENTAL + "select * from {{ ref('source_a') }}"}
     engines = leaves_what_fresh_runs_leave(tmp_path, models, BATCHES[:2], macros={"names": NAMES})
@@ -158,6 +159,7 @@ def test_a_model_that_walks_the_graph_gets_a_parse_of_its_own(tmp_path: Path) ->
     assert project.query("select tags from main.walks") == [("t_a",)]
 
 
+@pytest.mark.long
 def test_enabled_by_a_var(tmp_path: Path) -> None:
     models = {"sometimes": "{{ config(enabled=(var('stage', 'a') == 'a')) }}" + BODY}
     models["never"] = "{{ config(enabled=(var('stage', 'a') == 'b')) }}" + BODY

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import yaml
+from plain_dbt import PlainDbt
 from servers import USERS
-from test_warehouse import ask, start_child
 
 from sluice import manifest
 from sluice.clickhouse_server import ClickHouseServer
@@ -116,8 +116,8 @@ class User:
         return f"{self.target.database}.{self.target.schema}" if self.target.adapter == "duckdb" else self.target.schema
 
     def dbt(self, *invocations: list[str], target: str | None = None) -> list[str | None]:
-        with start_child(self.project, target or self.target.target) as child:
-            return ask(child, *invocations)
+        with PlainDbt(self.project, target or self.target.target) as plain_dbt:
+            return plain_dbt.invoke(*invocations)
 
     def query(self, sql: str) -> list[tuple]:
         if self.target.adapter == "duckdb":
@@ -295,14 +295,13 @@ def test_a_mutation_that_blocks_the_others_is_killed_and_no_other(clickhouse, cl
     until(clickhouse, failing, "3")  # the good one behind it is said to fail as well
 
     kill = "sluice.kill_failed_mutations"
-    with start_child(user.project, "clickhouse") as child:
-        assert ask(
-            child,
+    with PlainDbt(user.project, "clickhouse") as plain_dbt:
+        assert plain_dbt.invoke(
             operation(kill, database=f"x' or database = '{schema}", table_name="stuck"),
             operation(kill, database=schema, table_name="stuck' or '1' = '1"),
         ) == [None, None]
         assert clickhouse.query(failing) == "3\n"
-        assert ask(child, operation(kill, database=schema, table_name="stuck")) == [None]
+        assert plain_dbt.invoke(operation(kill, database=schema, table_name="stuck")) == [None]
     until(clickhouse, f"select n from {schema}.stuck", "7")
     assert (
         clickhouse.query(

@@ -7,7 +7,6 @@ is planned without a word.
 import dataclasses
 import json
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import pytest
 from builders import FakeContext
 from servers import USERS
 
-from sluice import config, plan_batches
+from sluice import config, plan_batches, plan_refill
 from sluice.clickhouse_server import ClickHouseServer
 from sluice.dbt_engine.client import Engine
 from sluice.errors import SluiceError
@@ -28,6 +27,7 @@ from sluice.plan_batches import Request
 from sluice.records import Batch
 
 pytest_plugins = ["servers"]
+pytestmark = pytest.mark.usefixtures("lent_loader")
 
 ROOT = Path(__file__).resolve().parents[2]
 MONTHS = ["2024-01", "2024-02", "2024-03", "2024-04"]
@@ -35,7 +35,7 @@ SYMBOLS = ["ADA", "USDC", "sDAI"]
 TODAY = datetime(2024, 4, 30, 12, tzinfo=UTC)
 ONCE = {(month, symbol): 1 for month in MONTHS for symbol in SYMBOLS}
 
-SOURCES = "sources: [{name: raw, schema: \"{{ env_var('RAW_SCHEMA', 'raw') }}\", tables: [{name: entries}]}]"
+SOURCES = "sources: [{name: raw, schema: \"{{ 'guards_raw' if target.type == 'clickhouse' else 'raw' }}\", tables: [{name: entries}]}]"
 ENTRIES = """
 select symbol, day, amount from {{ source('raw', 'entries') }}
 {{ sluice.apply_monthly_incremental_filter('day') }} and {{ sluice.symbol_filter('symbol') }}
@@ -105,6 +105,17 @@ class Shop:
         self.head, *batches = plans
         return batches
 
+    def plan_refill(self, cohort: str, first: str, *allow: str) -> list[Batch]:
+        """From a day on, the cohort alone."""
+        self.let_go()
+        request = plan_refill.Request(
+            first, 0, cohort, None, "price_lookback_days", False, True, "one", "{}", [*allow]
+        )  # fmt: skip
+        plans = plan_refill.plan_refill(
+            FakeContext(self.config, now=TODAY), request, today=TODAY.date(), resume=False, accept_drift=False
+        )
+        return [record for record in plans if isinstance(record, Batch)]
+
     def refusal(self, code: str, *select: str, **asked: Any) -> str:
         with pytest.raises(SluiceError) as caught:
             self.plan(*select, **asked)
@@ -138,13 +149,11 @@ class Shop:
         return batches
 
     def let_go(self) -> None:
-        """So that others may open the database file."""
+        """So that others may open the database file, and have the loader."""
         if self.engine is not None:
             self.engine.cancel()
-
-    def close(self) -> None:
-        if self.engine is not None:
             self.engine.close()
+            self.engine = None
 
 
 class OnDuckDB(Shop):
@@ -171,7 +180,6 @@ class OnClickHouse(Shop):
     def __init__(self, root: Path, models: dict[str, str], server: ClickHouseServer, name: str):
         self.server, self.name = server, name
         user = USERS["refresh"]
-        os.environ["RAW_SCHEMA"] = f"{name}_raw"
         super().__init__(
             root,
             models,
@@ -244,7 +252,7 @@ ON_DUCKDB = {
 def duck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnDuckDB]:
     shop = OnDuckDB(tmp_path_factory.mktemp("duck"), ON_DUCKDB)
     yield shop
-    shop.close()
+    shop.let_go()
 
 
 @pytest.fixture
@@ -434,7 +442,7 @@ def test_g11_and_g12_yaml_is_rendered_once_and_hooks_are_paid_each_time(
     assert shop.run(batches) == []
     assert shop.rows("by_yaml") == {key: 1 for key in ONCE if key[0] < "2024-03"}
     assert shop.query("select count(*) from paid") == [(2,)]
-    shop.close()
+    shop.let_go()
 
 
 # -- ClickHouse -------------------------------------------------------------------------------------------
@@ -485,8 +493,7 @@ ON_CLICKHOUSE = {
 def house(clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnClickHouse]:
     shop = OnClickHouse(tmp_path_factory.mktemp("house"), ON_CLICKHOUSE, clickhouse, "guards")
     yield shop
-    shop.close()
-    os.environ.pop("RAW_SCHEMA", None)
+    shop.let_go()
     for schema in ("guards", "guards_raw"):
         clickhouse.query(f"drop database {schema} sync")
 
@@ -558,3 +565,26 @@ def test_g10_a_row_that_moves_to_another_partition_is_there_twice(house: OnClick
     house.server.query("optimize table guards.moving final")
     counts = house.server.query("select symbol, count() from guards.moving group by symbol order by symbol format TSV")
     assert counts.split() == ["ADA", "4", "USDC", "4", "sDAI", "4"]  # one key, and a row in each partition
+
+
+def test_g13_a_refill_of_what_was_never_built_leaves_the_gap_alone(
+    duck: OnDuckDB, warned: pytest.LogCaptureFixture
+) -> None:
+    duck.query("drop table if exists keyed")
+    with pytest.raises(SluiceError, match=r"G13 never-built: models/keyed.sql: model keyed, 2024-03: its table is not"):
+        duck.plan_refill("keyed", "2024-03-10")
+    assert duck.run(duck.plan_refill("keyed", "2024-03-10", "G13")) == []
+    assert {month for month, _ in duck.rows("keyed")} == {"2024-03", "2024-04"}
+    warned.clear()
+    duck.build("keyed")
+    assert duck.run(duck.plan_refill("keyed", "2024-03-10")) == []  # near miss: it is there
+    assert duck.rows("keyed") == ONCE
+    assert not warned.records
+
+
+def test_g02_lets_a_refill_of_whole_months_through(house: OnClickHouse) -> None:
+    house.build("staged_by_month", allow=("G02",))  # which leaves the last stage: what a refill mends
+    assert house.run(house.plan_refill("staged_by_month", "2024-03-10")) == []
+    assert {key for key in house.rows("staged_by_month") if key[0] >= "2024-03"} == {
+        key for key in ONCE if key[0] >= "2024-03"
+    }

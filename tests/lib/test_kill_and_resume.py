@@ -111,6 +111,7 @@ def test_a_refresh_that_is_killed_over_and_over_ends_in_the_same_tables(ledger: 
     assert tables(ledger) == tables(whole)
 
 
+@pytest.mark.long
 def test_a_batch_that_ran_twice_would_show(ledger: dict[str, str]):
     """The fixture itself: without the state store a second run of an appending batch doubles its rows."""
     runner = start(ledger)

@@ -3,6 +3,7 @@
 import random
 from datetime import date
 
+import pytest
 from gaps import Gap
 
 pytest_plugins = ["servers", "gaps"]
@@ -52,6 +53,7 @@ def test_a_refill_that_was_killed_and_resumed_leaves_what_a_build_from_scratch_l
     assert_gate_stood_between(records)
 
 
+@pytest.mark.long
 def test_on_clickhouse_an_append_keeps_what_its_source_has_lost_the_gate_sees_it_and_an_exchange_mends_it(open_gap):
     gap: Gap = open_gap("clickhouse", DAY)
     gap.spoil()

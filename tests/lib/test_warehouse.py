@@ -1,17 +1,14 @@
-"""The token domain of the bundled dbt project: in batches, again, or day by day, it leaves what one full refresh leaves.
-
-Run as a script it is the child process of these tests: dbt invocations, one after the other, in one process, a JSON list
-of them per line of standard input.
-"""
+"""The token domain of the bundled dbt project: in batches, again, or day by day, it leaves what one full refresh leaves."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
+
+import pytest
+from plain_dbt import PlainDbt
 
 PROJECT = Path(__file__).parents[2] / "warehouse"
 SCALE = 0.05
@@ -49,11 +46,16 @@ class Warehouse:
 
     def dbt(self, *invocations: list[str]) -> list[str | None]:
         """Runs dbt once for each list of arguments. Returns each one's error, None where it succeeded."""
-        with self.child() as child:
-            return ask(child, *invocations)
+        return self.plain_dbt.invoke(*invocations)
 
-    def child(self) -> subprocess.Popen:
-        return start_child(self.project, self.target, **self.environment)
+    @cached_property
+    def plain_dbt(self) -> PlainDbt:
+        return PlainDbt(self.project, self.target, **self.environment)
+
+    def close(self) -> None:
+        """End what runs dbt, if anything does."""
+        if "plain_dbt" in self.__dict__:
+            self.plain_dbt.close()
 
     def run(self, *invocations: list[str]) -> None:
         for invocation, error in zip(invocations, self.dbt(*invocations), strict=True):
@@ -86,27 +88,6 @@ class Warehouse:
         return {
             name: Counter(self.query(f'select * from {schema}."{name}"')) for (name,) in relations if name not in SYNCED
         }
-
-
-def start_child(project: Path, target: str, **environment: str) -> subprocess.Popen:
-    """A process that answers `ask`, until its standard input ends."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}
-    return subprocess.Popen(
-        [sys.executable, "-P", __file__, project, target],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=clean | environment,
-        cwd=project.parent,
-        text=True,
-    )
-
-
-def ask(child: subprocess.Popen, *invocations: list[str]) -> list[str | None]:
-    """Has the child run dbt once for each list of arguments. Returns each one's error."""
-    assert child.stdin and child.stdout
-    child.stdin.write(json.dumps(invocations) + "\n")
-    child.stdin.flush()
-    return json.loads(child.stdout.readline())
 
 
 def months(start: str, step: int, end: date) -> list[dict[str, str]]:
@@ -149,6 +130,7 @@ def assert_same(left: dict[str, Counter], right: dict[str, Counter]) -> None:
         assert not right[name] - rows, f"{name}: only in the second"
 
 
+@pytest.mark.long
 def test_batches_repeated_ones_and_refused_ones_leave_what_one_full_refresh_leaves(tmp_path):
     end = date(2024, 2, 11)
     warehouse = Warehouse(tmp_path)
@@ -201,38 +183,3 @@ def test_ten_daily_runs_leave_what_one_full_build_leaves_and_its_tests_pass(tmp_
     warehouse.run(sample(days[-1], rewrite_from="2021-01-01"), ["build", "--full-refresh", *TOKEN])
     assert_same(warehouse.rows("raw"), raw)
     assert_same(warehouse.rows("analytics"), daily)
-
-
-def answer_all(project: str, target: str) -> None:
-    from dbt.cli.main import dbtRunner
-
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # dbt prints there
-    quiet = ["--quiet", "--no-print", "--log-level-file", "none", "--no-version-check"]
-    place = ["--project-dir", project, "--profiles-dir", project, "--target", target]
-    parsed = {}
-    for line in sys.stdin:
-        found = []
-        for invocation in json.loads(line):
-            # The one config that depends on a var is the strategy on ClickHouse, so the vars of a batch cannot go stale
-            # in a manifest that was parsed with a window, or without one, as it has.
-            windowed = target == "clickhouse" and any("start_month" in word for word in invocation)
-            if windowed not in parsed:
-                variables = ["--vars", invocation[invocation.index("--vars") + 1]] if windowed else []
-                parsed[windowed] = dbtRunner().invoke([*quiet, "parse", *variables, *place])
-                if parsed[windowed].exception:
-                    raise parsed[windowed].exception
-            said: list[str] = []
-            runner = dbtRunner(
-                manifest=parsed[windowed].result,
-                callbacks=[
-                    lambda event, said=said: said.append(event.info.msg) if event.info.level == "error" else None
-                ],
-            )
-            done = runner.invoke([*quiet, "--no-write-json", *invocation, *place])
-            found.append(None if done.success else "; ".join([*said, str(done.exception)]))
-        print(json.dumps(found), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    answer_all(*sys.argv[1:])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from servers import USERS, Postgres
-from test_warehouse import DAILY, FULL_REFRESH, PROJECT, Warehouse, ask, assert_same, batch, batches, sample
+from test_warehouse import DAILY, FULL_REFRESH, PROJECT, Warehouse, assert_same, batch, batches, sample
 
 from sluice.clickhouse_server import ClickHouseServer
 
@@ -23,21 +23,7 @@ LOOKBACK = {"price_lookback_days": (END - GAP).days + 2}
 COHORT = ["int_transfers_daily", "int_balances_daily", "int_supply_holders_daily", "int_validator_balances_daily"]
 
 
-class OnServer(Warehouse):
-    """With one process for all runs: no file is to be let go between them."""
-
-    _child: subprocess.Popen | None = None
-
-    def dbt(self, *invocations: list[str]) -> list[str | None]:
-        self._child = self._child or self.child()
-        return ask(self._child, *invocations)
-
-    def close(self) -> None:
-        if self._child:
-            self._child.communicate()
-
-
-class OnPostgres(OnServer):
+class OnPostgres(Warehouse):
     """In a database of its own."""
 
     target = "postgres"
@@ -62,7 +48,7 @@ class OnPostgres(OnServer):
             connection.close()
 
 
-class OnClickHouse(OnServer):
+class OnClickHouse(Warehouse):
     """In two databases of its own, as a user whose inserts are deduplicated wherever they can be: no run may mind."""
 
     target = "clickhouse"
@@ -184,6 +170,7 @@ def test_on_clickhouse_an_appended_month_is_there_twice_until_it_is_merged(on_cl
     assert_same(on_clickhouse.rows("analytics"), built)
 
 
+@pytest.mark.long
 def test_daily_runs_on_clickhouse_take_back_what_the_source_takes_back(on_clickhouse):
     built, raw = on_clickhouse.rows("analytics"), on_clickhouse.rows("raw")
     earlier, later = END - timedelta(days=1), END + timedelta(days=1)
@@ -227,7 +214,7 @@ def test_a_gap_in_the_prices_shows_as_zeros_until_the_consumers_look_back_far_en
     assert_same(warehouse.rows("analytics"), built)
 
 
-@pytest.mark.parametrize("engine", ["duckdb", "clickhouse"])
+@pytest.mark.parametrize("engine", ["duckdb", pytest.param("clickhouse", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "arguments",
     [["plan-batches"], ["plan-refill", "--from-date", str(GAP), "--consumers", "int_prices_daily+"], ["plan-daily"]],

@@ -9,7 +9,7 @@
     slices.py       stages as sets: what each takes, what none or two take
     coverage.py     G06 stage-hole, G07 stage-overlap
     rendered.py     G11 parse-time-vars, and which configs dbt must be asked for
-    populated.py    G03 append-populated, G08 late-start
+    populated.py    G03 append-populated, G08 late-start, G13 never-built
     hooks.py        G12 hook-tax
     facts.py        the questions to the warehouse
     check.py        what a planner calls

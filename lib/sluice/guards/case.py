@@ -27,6 +27,7 @@ NAMES = {
     "G10": "moved-key",
     "G11": "parse-time-vars",
     "G12": "hook-tax",
+    "G13": "never-built",
 }
 
 

@@ -28,6 +28,7 @@ GUARDS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     layout.moved_key,
     rendered.parse_time_vars,
     hooks.hook_tax,
+    populated.never_built,
 )
 _log = logging.getLogger("sluice")
 

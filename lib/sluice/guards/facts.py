@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -37,12 +37,14 @@ class Facts:
     """Answers; what was not asked, or not answered, is not in them.
 
     `months` are rows by first day of the month, of a model and stage, `first_days` the first day of its source's rows and
-    the source's name, `values` by model and var the values there are (of a range the least and the greatest).
+    the source's name, `values` by model and var the values there are (of a range the least and the greatest), `absent` the
+    models whose table is not there.
     """
 
     months: Mapping[tuple[str, str], Mapping[date, int]] = field(default_factory=dict)
     first_days: Mapping[tuple[str, str], tuple[date, str]] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    absent: Collection[str] = ()
 
     def rows(self, batch: Batch) -> int | None:
         """Rows of the batch's stage in the batch's months; None when it is not known."""
@@ -64,7 +66,8 @@ class Facts:
 def of_no_warehouse(case: Case) -> Facts:
     """Where the warehouse is a file that is not there yet, no table has a row."""
     return Facts(
-        {(batch.model or "", batch.stage): {} for batch in case.batches if not case.is_replaced(batch.model or "")}
+        {(batch.model or "", batch.stage): {} for batch in case.batches if not case.is_replaced(batch.model or "")},
+        absent=case.windowed.keys(),
     )
 
 
@@ -76,7 +79,7 @@ def gather(case: Case, warehouse: Warehouse) -> Facts:
 class _Asker:
     def __init__(self, case: Case, warehouse: Warehouse):
         self._case, self._warehouse = case, warehouse
-        self._columns: dict[str, dict[str, str]] = {}
+        self._columns: dict[str, dict[str, str] | None] = {}
         self._deadline = time.monotonic() + TIMEOUT_S
         self._text, self._date = _TEXT[warehouse.adapter], _DATE[warehouse.adapter]
 
@@ -98,15 +101,19 @@ class _Asker:
                     first_days[uid, stage] = first
             if known := self._values(uid, block):
                 values[uid] = known
-        return Facts(months, first_days, values)
+        return Facts(months, first_days, values, [uid for uid in self._case.windowed if self._is_absent(uid)])
 
     # -- the target -----------------------------------------------------------------------------------
+
+    def _is_absent(self, uid: str) -> bool:
+        node = self._case.node(uid)
+        return not self._case.is_replaced(uid) and self._columns_of(node) == {}
 
     def _months(self, uid: str, stage: str, block: FullRefresh | None) -> dict[date, int] | None:
         node = self._case.node(uid)
         there = self._columns_of(node)
         if not there:
-            return {}
+            return None if there is None else {}
         day = date_column(node, block, there)
         condition = self._condition(node, block, stage, there)
         if day is None or condition is None:
@@ -128,7 +135,7 @@ class _Asker:
         wanted = {column for name in names if (column := column_of(node, block, name))}
         found = []
         for source in self._sources(node, block):
-            there = self._columns_of(source)
+            there = self._columns_of(source) or {}
             day = source_date_column(node, block, there)
             condition = self._condition(node, block, stage, there)
             if day is None or condition is None or not wanted <= there.keys():
@@ -155,7 +162,7 @@ class _Asker:
                 continue
             is_range = any(isinstance(one.get(name), Range) for one in slices)
             for place in self._sources(node, block):
-                if column in self._columns_of(place):
+                if column in (self._columns_of(place) or {}):
                     known[name] = _joined(known.get(name), self._known(place, column, is_range=is_range))
         return {name: value for name, value in known.items() if value}
 
@@ -209,8 +216,8 @@ class _Asker:
                     params |= named
         return " and ".join(conditions), params
 
-    def _columns_of(self, node: Node) -> dict[str, str]:
-        """Names and types of a table's columns; {} when it is not there."""
+    def _columns_of(self, node: Node) -> dict[str, str] | None:
+        """Names and types of a table's columns; {} when it is not there, None when that is not known."""
         if node.unique_id not in self._columns:
             name = node.config.get("identifier") or getattr(node, "identifier", None) or node.alias or node.name
             if self._warehouse.adapter == "clickhouse":
@@ -221,7 +228,7 @@ class _Asker:
                     " and table_name = $name"
                 )
             rows = self._ask(sql, {"schema": node.schema or "", "name": name})
-            self._columns[node.unique_id] = {str(column): str(kind) for column, kind in rows or []}
+            self._columns[node.unique_id] = None if rows is None else {str(name): str(kind) for name, kind in rows}
         return self._columns[node.unique_id]
 
     def _relation(self, node: Node) -> str:

@@ -1,4 +1,4 @@
-"""G03 append-populated and G08 late-start: what the warehouse's own rows say against a plan."""
+"""G03 append-populated, G08 late-start and G13 never-built: what the warehouse's own rows say against a plan."""
 
 from collections.abc import Iterator
 
@@ -71,3 +71,16 @@ def late_start(case: Case) -> Iterator[Finding]:
                     "be left out",
                     f"start_date: '{first}'",
                 )  # fmt: skip
+
+
+def never_built(case: Case) -> Iterator[Finding]:
+    """A refill of a table that is not there: dbt would make it, with the gap's months alone, and every later run go on from them."""
+    if case.facts is None or case.intent != "refill":
+        return
+    for uid, batches in case.windowed.items():
+        if uid in case.facts.absent:
+            yield case.finding(
+                "G13", batches[0],
+                "its table is not there: a refill would make it with these months alone, and every later run would go on from them",
+                f"plan-batches --select {case.node(uid).name}",
+            )  # fmt: skip

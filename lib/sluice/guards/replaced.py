@@ -73,7 +73,8 @@ def _narrow(case: Case, batch: Batch, *, is_first: bool, is_last: bool) -> tuple
             else "partition_by the month of the date column",
         )
     block = case.blocks.get(batch.model)
-    others = [stage.name for stage in (block.stages if block else None) or [] if stage.name != batch.stage]
+    stages = [stage.name for stage in (block.stages if block else None) or []]
+    others = [name for name in stages if name != batch.stage] if batch.stage in stages else []  # a refill's take all
     missing = columns_of(case, batch.model) - {part.column for part in key if part.column}
     if others and missing:
         return (
