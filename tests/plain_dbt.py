@@ -71,13 +71,15 @@ def _serve(asked: Connection, project: Path, target: str, environment: dict[str,
             windowed = _is_windowed(invocation, target)
             if windowed not in parsed:
                 parsed[windowed] = _parse(invocation if windowed else [], place)
+        found, finding = multiprocessing.Pipe(duplex=False)
         pid = os.fork()
         if not pid:
-            asked.send([_run(one, parsed[_is_windowed(one, target)], place) for one in invocations])
+            finding.send([_run(one, parsed[_is_windowed(one, target)], place) for one in invocations])
             sys.exit()
-        _, status = os.waitpid(pid, 0)
-        if status:
-            return
+        finding.close()
+        answer = found.recv()  # EOFError when it died
+        os.waitpid(pid, 0)  # whoever is answered finds every file let go
+        asked.send(answer)
 
 
 _QUIET = ["--quiet", "--no-print", "--log-level-file", "none", "--no-version-check"]

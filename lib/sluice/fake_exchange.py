@@ -1,12 +1,14 @@
-"""A fake exchange on loopback, for a first look and for tests: it speaks enough of Coinbase's API for ccxt to list trades.
+"""A fake exchange on loopback, for a first look and for tests: it speaks enough of Coinbase's API for ccxt to list trades,
+deposits and withdrawals.
 
-All of its trades are synthetic, one every `step_s` from `begin` to now, two of each ten in one millisecond. Signatures
-are checked, pages come newest first. `python -m sluice.fake_exchange` prints its URL and ends with its standard input.
+All of it is synthetic: a trade every `step_s` from `begin` to now, two of each ten in one millisecond, and of every five
+a transfer. Signatures are checked, pages come newest first. `python -m sluice.fake_exchange` prints its URL and ends with its standard input.
 """
 
 import hashlib
 import hmac
 import json
+import re
 import sys
 import threading
 import time
@@ -79,6 +81,29 @@ class FakeExchange:
         end = self.end or datetime.now(UTC)
         return [self.trade(number) for number in range(max(0, int((end - self.begin).total_seconds() / self.step_s)))]
 
+    def transfers(self, coin: str, path: str) -> list[dict[str, Any]]:
+        """What `path` lists of an account, oldest first: USD's deposits or withdrawals, a coin's transactions, trades among them."""
+        found = []
+        for number, trade in enumerate(self.trades()):
+            kind = ("deposits", "withdrawals")[number % 10 == 0]
+            at = {"id": f"x{number:08}", "created_at": trade["trade_time"], "updated_at": trade["trade_time"]}
+            if coin == "USD" and number % 5 == 0 and path == kind:
+                amount = {"amount": f"{number}.07", "currency": "USD"}
+                fee = {"amount": "0.15", "currency": "USD"}
+                found.append(
+                    at
+                    | {"resource": kind[:-1], "status": "completed", "amount": amount, "subtotal": amount, "fee": fee}
+                )
+            if coin == "BTC" and path == "transactions":
+                size = f"{'-' if number % 10 == 0 else ''}0.{number + 1:08}"
+                is_sent = number % 5 == 0
+                found.append(
+                    at
+                    | {"resource": "transaction", "status": "completed", "amount": {"amount": size, "currency": "BTC"}}
+                    | {"type": "send" if is_sent else "advanced_trade_fill", "network": {"hash": f"0x{number:08}"}}
+                )
+        return found
+
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         url = urlsplit(request.path)
         asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
@@ -89,6 +114,14 @@ class FakeExchange:
                 return
             found = self._page(asked) if self._is_signed(request, url.path) else None
             self._send(request, Answer(body=json.dumps(found)) if found else Answer(401, '{"error":"unauthorized"}'))
+            return
+        if found := re.search(r"/v2/accounts/(\w+)/(deposits|withdrawals|transactions)$", url.path):
+            self.asked.append({"account": found[1], "path": found[2], **asked})
+            listed = self.transfers(found[1], found[2])[::-1]
+            first = next((i + 1 for i, one in enumerate(listed) if one["id"] == asked.get("starting_after")), 0)
+            page = {"data": listed[first : first + int(asked.get("limit", 25))]}
+            is_signed = self._is_signed(request, request.path)
+            self._send(request, Answer(body=json.dumps(page)) if is_signed else Answer(401, '{"error":"unauthorized"}'))
             return
         public = next((body for end, body in _PUBLIC.items() if url.path.endswith(end)), None)
         if "FUTURE" in asked.get("product_type", ""):
@@ -146,6 +179,11 @@ _PUBLIC: dict[str, Any] = {
     },
     "/v2/exchange-rates": {"data": {"currency": "USD", "rates": {"BTC": "0.00001", "ETH": "0.0001"}}},
     "/market/products": {"products": [_product(coin) for coin in _COINS]},
+    "/brokerage/accounts": {
+        "accounts": [{"uuid": coin, "name": coin, "currency": coin, "type": "ACCOUNT"} for coin in ("USD", *_COINS)],
+        "has_next": False,
+        "cursor": "",
+    },
     "/transaction_summary": {"fee_tier": {"taker_fee_rate": "0.006", "maker_fee_rate": "0.004"}},
 }
 

@@ -13,7 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-TABLES = {"raw_exchanges_trades": ("source", "datetime"), "raw_onchain_transfers": ("chain", "block_timestamp")}
+TABLES = {
+    "raw_exchanges_trades": ("source", "datetime"),
+    "raw_exchanges_transfers": ("source", "datetime"),
+    "raw_onchain_transfers": ("chain", "block_timestamp"),
+}
 _PARTS = "_parts.json"
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_the_cap_stops_the_run_and_the_cursor_is_after_whole_windows_only(
     run = run_tap(tap_exchange, asks(exchange, window_days=2), most=12)
     assert run.error is not None and run.error.code == "tap_capped"
     assert run.states, "some windows were whole"
-    cursor = run.states[-1]["bookmarks"][tap_exchange.STREAM]["datetime"]
+    cursor = run.states[-1]["bookmarks"][tap_exchange.TRADES]["datetime"]
     before = {trade["trade_id"] for trade in exchange.trades() if trade["trade_time"] < cursor}
     assert before <= {record["txid"] for record in run.records}
 
@@ -190,7 +191,7 @@ def test_a_clock_that_is_ten_minutes_off_loses_nothing(skew_s: float, run_tap: C
 
 
 def test_a_backfill_leaves_the_state_as_it_was(exchange: FakeExchange, run_tap: Callable[..., Run]) -> None:
-    state = {"bookmarks": {tap_exchange.STREAM: {"datetime": "2026-01-19T00:00:00Z"}}}
+    state = {"bookmarks": {tap_exchange.TRADES: {"datetime": "2026-01-19T00:00:00Z"}}}
     run = run_tap(tap_exchange, asks(exchange), state, start="2026-01-02", end="2026-01-03")
     assert {record["datetime"][:10] for record in run.records} == {"2026-01-02"} and run.states == [state]
 
@@ -215,6 +216,54 @@ def test_a_catalog_that_selects_nothing_fetches_nothing(exchange: FakeExchange, 
     assert run_tap(tap_exchange, asks(exchange), catalog=catalog).records
     catalog["streams"][0]["metadata"][0]["metadata"]["selected"] = False
     assert run_tap(tap_exchange, asks(exchange), catalog=catalog).messages == []
+
+
+def moved(exchange: FakeExchange) -> dict[tuple[str, str, str], tuple[Decimal, str | None]]:
+    """The truth: amount and fee of each transfer, by currency, kind and id."""
+    truth: dict = {}
+    for path in ("deposits", "withdrawals"):
+        for one in exchange.transfers("USD", path):
+            truth["USD", one["resource"], one["id"]] = (Decimal(one["amount"]["amount"]), one["fee"]["amount"])
+    for one in exchange.transfers("BTC", "transactions"):
+        if one["type"] == "send":
+            size = one["amount"]["amount"]
+            truth["BTC", "withdrawal" if size.startswith("-") else "deposit", one["id"]] = (abs(Decimal(size)), None)
+    return truth
+
+
+def test_deposits_and_withdrawals_of_each_currency_come_once_and_no_trade_among_them(
+    run_tap: Callable[..., Run],
+) -> None:
+    with FakeExchange(begin=BEGIN, end=BEGIN + timedelta(days=60), step_s=4000) as exchange:
+        for days in (365, 17):
+            run = run_tap(tap_exchange, asks(exchange, transfers=["USD", "BTC"], window_days=days), end="2026-03-15")
+            assert run.error is None
+            found = [record for record in run.records if "kind" in record]
+            keys = [(record["currency"], record["kind"], record["txid"]) for record in found]
+            got = {key: (Decimal(record["amount"]), record["fee"]) for key, record in zip(keys, found, strict=True)}
+            assert got == moved(exchange) and len(keys) == len(got) > 200
+            assert {record["status"] for record in found} == {"ok"}
+
+
+def test_the_second_run_asks_once_for_each_list_and_each_stream_has_its_own_cursor(
+    exchange: FakeExchange, run_tap: Callable[..., Run]
+) -> None:
+    wanted = asks(exchange, transfers=["USD", "BTC"])
+    first = run_tap(tap_exchange, wanted)
+    assert set(first.states[-1]["bookmarks"]) == {tap_exchange.TRADES, tap_exchange.TRANSFERS}
+    exchange.asked.clear()
+    again = run_tap(tap_exchange, wanted, first.states[-1])
+    lists = [(one.get("account"), one.get("path")) for one in exchange.asked]
+    # Of BTC, whose deposits and withdrawals are one list of Coinbase's, each kind is asked for by itself.
+    assert lists == [(None, None), ("USD", "deposits"), ("USD", "withdrawals"), *[("BTC", "transactions")] * 2]
+    assert again.states[-1] == first.states[-1]
+    only = {
+        "streams": [
+            {"tap_stream_id": tap_exchange.TRADES, "metadata": [{"breadcrumb": [], "metadata": {"selected": True}}]}
+        ]
+    }
+    run = run_tap(tap_exchange, wanted, first.states[-1], catalog=only)
+    assert run.states[-1] == first.states[-1] and not any("kind" in record for record in run.records)
 
 
 # -- DeBank -----------------------------------------------------------------------------------------------------------
