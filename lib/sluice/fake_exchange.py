@@ -115,9 +115,9 @@ class FakeExchange:
             found = self._page(asked) if self._is_signed(request, url.path) else None
             self._send(request, Answer(body=json.dumps(found)) if found else Answer(401, '{"error":"unauthorized"}'))
             return
-        if found := re.search(r"/v2/accounts/(\w+)/(deposits|withdrawals|transactions)$", url.path):
-            self.asked.append({"account": found[1], "path": found[2], **asked})
-            listed = self.transfers(found[1], found[2])[::-1]
+        if listing := re.search(r"/v2/accounts/(\w+)/(deposits|withdrawals|transactions)$", url.path):
+            self.asked.append({"account": listing[1], "path": listing[2], **asked})
+            listed = self.transfers(listing[1], listing[2])[::-1]
             first = next((i + 1 for i, one in enumerate(listed) if one["id"] == asked.get("starting_after")), 0)
             page = {"data": listed[first : first + int(asked.get("limit", 25))]}
             is_signed = self._is_signed(request, request.path)
