@@ -25,13 +25,14 @@ from sluice.records import (
     Record,
     RunState,
     Savings,
+    SetupCheck,
     Summary,
     SyncResult,
     SyncState,
 )
 
 _STYLES = {"ok": "green", "failed": "bold red", "skipped": "yellow", "cancelled": "yellow", "dry_run": "cyan",
-           "SUCCESS": "green", "FAILED": "bold red", "CANCELLED": "yellow", "RUNNING": "cyan"}  # fmt: skip
+           "warn": "yellow", "fail": "bold red", "SUCCESS": "green", "FAILED": "bold red", "CANCELLED": "yellow", "RUNNING": "cyan"}  # fmt: skip
 
 
 class Screen:
@@ -175,6 +176,13 @@ class Screen:
             f"{savings.saved_s:.1f} s saved"
         )
 
+    def setup_check(self, check: SetupCheck) -> None:
+        line = Text(f"{check.verdict:4}", style=_STYLES[check.verdict])
+        line.append(f"  {check.check:14}", style="bold")
+        line.append("\n                        ".join(check.found.split("\n")), style="default")
+        line.append(f"\n        try: {check.next}" if check.next and check.verdict != "ok" else "", style="default")
+        self._console.print(line)
+
     def notify_result(self, result: NotifyResult) -> None:
         style = _STYLES["failed"] if result.severity in ("ERROR", "CRITICAL") else ""
         if result.digest:
@@ -199,7 +207,7 @@ _VIEWS: dict[type[Record], Any] = {
     Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate,
     BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result,
     SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state,
-    DailyRun: Screen.daily_run, Savings: Screen.savings, NotifyResult: Screen.notify_result, Summary: Screen.summary,
+    DailyRun: Screen.daily_run, Savings: Screen.savings, SetupCheck: Screen.setup_check, NotifyResult: Screen.notify_result, Summary: Screen.summary,
     Error: Screen.error,
 }  # fmt: skip
 

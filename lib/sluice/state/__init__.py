@@ -51,6 +51,14 @@ class Attempted:
 
 
 @dataclass(frozen=True)
+class Built:
+    """A model that was built: the checksum of the code that made its rows, and when it last succeeded."""
+
+    checksum: str
+    last_at: str
+
+
+@dataclass(frozen=True)
 class Run:
     """One row of run_log. `plan` is the record with which the run began."""
 
@@ -215,6 +223,40 @@ class State:
         )
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
+    def last_success(self) -> str | None:
+        """When a run last ended with success, whichever it was; None when none ever did."""
+        ((at,),) = self.store.rows("SELECT max(at) FROM run_event WHERE event = 'ended' AND run_status = 'SUCCESS'")
+        return at if at and not at.startswith("1970-01-01T00:00:00") else None  # of no rows, in ClickHouse
+
+    def built(self, project: str, target: str) -> dict[str, Built]:
+        """The models that ever succeeded here, by unique_id.
+
+        An incremental model's rows are of the code with which its table was last made anew, or, where that was never
+        seen, first added to.
+        """
+        rows = self.store.rows(
+            """SELECT m.unique_id, m.run_id, max(m.at), min(CASE WHEN m.is_incremental THEN 1 ELSE 0 END)
+               FROM model_event m JOIN run_event r ON r.run_id = m.run_id
+               WHERE m.status = 'SUCCESS' AND r.event = 'began' AND r.project_name = $project AND r.environment = $target
+               GROUP BY m.unique_id, m.run_id ORDER BY max(m.seq)""",
+            {"project": project, "target": target},
+        )
+        made_by: dict[str, str] = {}
+        last: dict[str, str] = {}
+        for uid, run_id, at, is_only_added_to in rows:
+            last[uid] = at
+            if not is_only_added_to or uid not in made_by:
+                made_by[uid] = run_id
+        plans = self._plans(sorted(set(made_by.values())))
+        checksums = {
+            run_id: {model.unique_id: model.checksum for model in plan.models} for run_id, plan in plans.items()
+        }
+        return {
+            uid: Built(checksums[run_id][uid], last[uid])
+            for uid, run_id in made_by.items()
+            if uid in checksums.get(run_id, {})
+        }
+
     def seconds(self, run_ids: Sequence[str]) -> dict[str, float]:
         """The last duration of each model that succeeded in one of these runs, by unique_id."""
         if not run_ids:
@@ -320,6 +362,11 @@ class State:
         """The results of the batches of a plan that are done and whose rows are still there, by batch_id."""
         rows = self.store.rows(_STANDING.format(columns="batch_id, result", where="status = 'ok'"), {"root": root})
         return {batch_id: self._decoded(result, BatchResult) for batch_id, result in rows}
+
+    def done_count(self, root: str) -> int:
+        """How many batches of a plan are done: what `done` has, without reading their results."""
+        rows = self.store.rows(_STANDING.format(columns="batch_id", where="status = 'ok'"), {"root": root})
+        return len(set(rows))
 
     def attempted(self, root: str) -> dict[str, Attempted]:
         """The batches of a plan that may have left rows in a table as it is now, by batch_id.
