@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 
 from sluice.command import Context
 from sluice.doctor import connection, machine, models, setup, store
@@ -11,7 +10,6 @@ from sluice.doctor.visit import Found, NotThere, Visit, as_found, is_to_come
 from sluice.errors import CONFIG, RED, SluiceError, refused, suggestion
 from sluice.log import redact
 from sluice.records import Record, SetupCheck
-from sluice.state import State
 
 Look = Callable[[Visit], Iterator[Found]]
 
@@ -74,19 +72,6 @@ def sluice_doctor(
                     if line.verdict == "fail":
                         code = max(code, check.exit_code)
     return code
-
-
-def last_success(ctx: Context, max_age: timedelta) -> Generator[Record, None, int]:
-    """The one line for a health check: did a run succeed within `max_age`? The exit code is 3 when none did."""
-
-    def look(_: Visit) -> Iterator[Found]:
-        state = State.open_existing(ctx.config.state_url, origin=ctx.config.explain("SLUICE_STATE"))
-        yield store.last_success(state, now=ctx.now, max_age=max_age)
-
-    with Visit(ctx, timeout_s=0) as visit:
-        (line,) = _lines("last-success", look, visit)
-    yield line
-    return RED if line.verdict == "fail" else 0
 
 
 def _lines(name: str, look: Look, visit: Visit) -> Iterator[SetupCheck]:

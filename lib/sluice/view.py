@@ -20,6 +20,7 @@ from sluice.records import (
     Error,
     Gate,
     NotifyResult,
+    Overview,
     PartitionResult,
     Plan,
     Record,
@@ -176,6 +177,13 @@ class Screen:
             f"{savings.saved_s:.1f} s saved"
         )
 
+    def overview(self, overview: Overview) -> None:
+        from datetime import UTC, datetime
+
+        from sluice.overview_screen import drawn
+
+        self._console.print(drawn(overview, now=datetime.now(UTC)))
+
     def setup_check(self, check: SetupCheck) -> None:
         line = Text(f"{check.verdict:4}", style=_STYLES[check.verdict])
         line.append(f"  {check.check:14}", style="bold")
@@ -207,7 +215,7 @@ _VIEWS: dict[type[Record], Any] = {
     Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate,
     BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result,
     SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state,
-    DailyRun: Screen.daily_run, Savings: Screen.savings, SetupCheck: Screen.setup_check, NotifyResult: Screen.notify_result, Summary: Screen.summary,
+    DailyRun: Screen.daily_run, Savings: Screen.savings, Overview: Screen.overview, SetupCheck: Screen.setup_check, NotifyResult: Screen.notify_result, Summary: Screen.summary,
     Error: Screen.error,
 }  # fmt: skip
 

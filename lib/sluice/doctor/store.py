@@ -1,9 +1,8 @@
-"""The state store: can it be read, is it ours, who holds its locks, when did a run last succeed."""
+"""The state store: can it be read, is it ours, who holds its locks."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from sluice.doctor.visit import Found, Visit, some
@@ -67,18 +66,3 @@ def _go_on(state: State | None, run_id: str) -> str:
     """The command that goes on where a dead run left off."""
     runs = state.runs(root_run_id=run_id, limit=1) if state else []
     return GO_ON.get(runs[0].plan.intent, DEAD_HINT) if runs else DEAD_HINT
-
-
-def last_success(state: State | None, *, now: datetime, max_age: timedelta) -> Found:
-    """Whether a run succeeded within `max_age` before `now`; with what to do when none did. For health checks: one query."""
-    at = state.last_success() if state is not None else None
-    if at is None:
-        return Found("fail", "no run has ever succeeded here", "sluice-state runs")
-    age = now - datetime.fromisoformat(at)
-    if age > max_age:
-        return Found("fail", f"no run has succeeded since {at}, {_hours(age)} ago", "sluice-state runs")
-    return Found("ok", f"a run succeeded at {at}, {_hours(age)} ago")
-
-
-def _hours(age: timedelta) -> str:
-    return f"{age.total_seconds() / 3600:.1f} h"

@@ -133,7 +133,8 @@ class ClickHouse(Store):
                WHERE status = 'held' AND NOT startsWith(names[1], 'run ') ORDER BY run_id"""
         )
         return [
-            Claimed(*owner, [name.rpartition("/")[2] for name in names], bool(alive)) for *owner, names, alive in rows
+            Claimed(run_id, host, pid, command, began_at, [name.rpartition("/")[2] for name in names], bool(is_alive))
+            for run_id, host, pid, command, began_at, names, is_alive in rows
         ]
 
     def release_models(self, run_id: str) -> None:

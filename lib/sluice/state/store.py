@@ -116,10 +116,13 @@ class Store(ABC):
     def claimed(self) -> list[Claimed]:
         """Who has claimed models, those among them whose process is gone."""
         rows = self.rows("SELECT run_id, host, pid, command, began_at, unique_id FROM model_lock ORDER BY 1, 6")
-        owners: dict[tuple, list[str]] = {}
+        models: dict[tuple, list[str]] = {}
         for *owner, uid in rows:
-            owners.setdefault(tuple(owner), []).append(uid)
-        return [Claimed(*owner, models, self.is_held(owner[0])) for owner, models in owners.items()]
+            models.setdefault(tuple(owner), []).append(uid)
+        return [
+            Claimed(run_id, host, pid, command, began_at, uids, self.is_held(run_id))
+            for (run_id, host, pid, command, began_at), uids in models.items()
+        ]
 
     def release_models(self, run_id: str) -> None:
         """Give the models of a run back."""
