@@ -276,7 +276,7 @@ def test_a_var_that_a_macro_reads_is_read_and_a_computed_name_is_not_judged(tmp_
 
 
 FILES = {
-    "dbt_project.yml": "name: shop\nprofile: shop\nversion: '1'\nmodel-paths: [models]\n",
+    "dbt_project.yml": "name: shop\nprofile: shop\nmodel-paths: [models]\n",
     "profiles.yml": "shop: {target: dev, outputs: {dev: {type: duckdb, path: shop.duckdb}, far: {type: postgres, host: 127.0.0.1, port: 9, user: u, dbname: d, schema: s}}}\n",
     "models/well.sql": "{{ config(materialized='incremental', meta={'full_refresh': {'start_date': '2024-01-01'}}) }}\n"
     "select date '2024-01-01' as day where '{{ var('start_month', '') }}' != '{{ var('end_month', '-') }}'",
