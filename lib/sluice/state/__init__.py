@@ -51,6 +51,25 @@ class Attempted:
 
 
 @dataclass(frozen=True)
+class Job:
+    """The runs of one project, target and intent, retries counted as daily: the last that ended, and the last success.
+
+    `batches` counts the last run's by status; `rows` is what it wrote, None where the warehouse does not say.
+    """
+
+    project: str
+    target: str
+    intent: str
+    last_success_at: str | None
+    run_id: str
+    run_status: str
+    ended_at: str
+    duration_s: float | None
+    batches: dict[str, int]
+    rows: int | None
+
+
+@dataclass(frozen=True)
 class Built:
     """A model that was built: the checksum of the code that made its rows, and when it last succeeded."""
 
@@ -227,6 +246,36 @@ class State:
         """When a run last ended with success, whichever it was; None when none ever did."""
         ((at,),) = self.store.rows("SELECT max(at) FROM run_event WHERE event = 'ended' AND run_status = 'SUCCESS'")
         return at if at and not at.startswith("1970-01-01T00:00:00") else None  # of no rows, in ClickHouse
+
+    def jobs(self) -> list[Job]:
+        """Every job of which a run ended, by project, target and intent."""
+        ended = self.store.rows(
+            """SELECT project_name, environment, CASE WHEN intent = 'retry' THEN 'daily' ELSE intent END AS job,
+                      run_id, run_status, at
+               FROM run_event WHERE event = 'ended' AND intent != 'dbt' ORDER BY seq"""
+        )
+        last: dict[tuple[str, str, str], tuple[str, str, str]] = {}
+        success: dict[tuple[str, str, str], str] = {}
+        for project, target, job, run_id, run_status, at in ended:
+            last[project, target, job] = run_id, run_status, at
+            if run_status == "SUCCESS":
+                success[project, target, job] = at
+        return [
+            Job(*key, success.get(key), run_id, run_status, at, *self._sums(run_id))
+            for key, (run_id, run_status, at) in sorted(last.items())
+        ]
+
+    def _sums(self, run_id: str) -> tuple[float | None, dict[str, int], int | None]:
+        """Duration, batches by status and rows of a run."""
+        run = {"run": run_id}
+        took = self.store.rows("SELECT run_duration_seconds FROM run_log WHERE run_id = $run", run)
+        batches = self.store.rows(
+            "SELECT status, count(*) FROM batch_event WHERE run_id = $run AND event = 'outcome' GROUP BY status", run
+        )
+        ((rows, known),) = self.store.rows(
+            "SELECT sum(rows_affected), count(rows_affected) FROM model_event WHERE run_id = $run", run
+        )
+        return (took[0][0] if took else None), dict(batches), int(rows) if known else None
 
     def built(self, project: str, target: str) -> dict[str, Built]:
         """The models that ever succeeded here, by unique_id.
