@@ -164,6 +164,10 @@ def main(
 
     shared = COMMON | (PROJECT if project else {})
     run.__signature__ = _signature(body, shared)  # type: ignore[attr-defined]
+    if f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ:  # a shell asks what could follow: see completion.py
+        from typer.completion import completion_init
+
+        completion_init()
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(
         name,

@@ -68,7 +68,7 @@ def docstring(script: str) -> str:
 
 
 def commands_page() -> str:
-    pages = [f"## {name}\n\n```text\n{_help(name)}\n```\n" for name in scripts()]
+    pages = [f"## {name}\n\n```text\n{help_of(name)}\n```\n" for name in scripts()]
     settings = "\n".join(f"| `{name}` | {what} |" for name, what in config.SETTINGS.items())
     return "\n".join(
         [
@@ -80,7 +80,8 @@ def commands_page() -> str:
     )
 
 
-def _help(name: str) -> str:
+def help_of(name: str) -> str:
+    """What `--help` prints, 110 columns wide."""
     environment = {**os.environ, "COLUMNS": "110", "NO_COLOR": "1"}
     shown = subprocess.run([ROOT / "bin" / name, "--help"], capture_output=True, text=True, check=True, env=environment)
     return shown.stdout.strip()
