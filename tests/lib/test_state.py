@@ -108,6 +108,26 @@ def test_the_last_success_is_that_of_any_run_and_no_failures(state: State) -> No
     assert state.last_success() == state.run("run-1").run_ended_at
 
 
+def test_each_job_has_its_last_run_and_its_last_success(state: State) -> None:
+    assert state.jobs() == []
+    built_by(state, "run-1", "x", full_refresh=True)
+    plan, batches = a_plan([a_batch(TOTALS)], run_id="run-2")
+    root = begun(state, plan)
+    done(state, root, batches[0], "failed", run_id="run-2")
+    state.end_run(plan, root, "FAILED", models_run=1, models_failed=1)
+    retry, _ = a_plan([a_batch(TOTALS)], run_id="run-3", intent="retry")
+    state.end_run(retry, begun(state, retry), "CANCELLED", models_run=0, models_failed=0)
+    daily, full = state.jobs()
+    assert (daily.intent, daily.run_status, daily.last_success_at, daily.batches, daily.rows) == (
+        "daily", "CANCELLED", None, {}, None,
+    )  # fmt: skip
+    assert (full.project, full.target, full.intent, full.run_id, full.run_status) == (
+        "shop", "dev", "full_refresh", "run-2", "FAILED",
+    )  # fmt: skip
+    assert (full.last_success_at, full.batches, full.rows) == (state.run("run-1").run_ended_at, {"failed": 1}, None)
+    assert full.duration_s == state.run("run-2").run_duration_seconds
+
+
 def test_what_is_done_can_be_counted(state: State) -> None:
     plan, batches = a_plan()
     root = begun(state, plan)
