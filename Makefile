@@ -77,6 +77,12 @@ sample-data: $(READY) ## The bundled warehouse's synthetic data, made or brought
 	@pipelines/sample-data
 
 ##@ Look
+doctor: $(READY) ## The set-up, checked in the order in which things fail, each line with the next command
+	@bin/sluice-doctor
+
+status: $(READY) ## One screen: what runs, what is left unfinished, how it went last, what is stale [WATCH=1]
+	@bin/sluice-state status $(if $(filter-out 0,$(WATCH)),--watch)
+
 pending: $(VENV) ## Plans that were left unfinished, each with the command that goes on
 	@bin/sluice-state pending
 
@@ -109,6 +115,12 @@ bench: $(READY) ## What is claimed about speed, measured against what a user wou
 docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
 	@PYTHONPATH=lib .venv/bin/python -m sluice.docs
 
+man: $(VENV) ## Man pages of all commands, in share/man
+	@PYTHONPATH=lib .venv/bin/python -m sluice.man_pages share/man
+
+completion: $(VENV) ## Completion for bash, zsh and fish, in share/completion; says what to source
+	@PYTHONPATH=lib .venv/bin/python -m sluice.completion share/completion
+
 lint: $(VENV) ## Style and types only
 	@tests/lint
 
@@ -139,4 +151,4 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: all bars bench clean clean-logs clickhouse daily-refresh demo-gap demo-restart docs dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock optimize parquet pending refill runs sample-data setup stage sync test test-faults validate
+.PHONY: all bars bench clean clean-logs clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill runs sample-data setup stage status sync test test-faults validate

@@ -11,3 +11,11 @@ if os.path.exists(PYTHON) and os.path.realpath(sys.prefix) != os.path.realpath(o
     os.execv(PYTHON, [PYTHON, *sys.argv])  # noqa: S606
 
 sys.path.insert(0, os.path.join(ROOT, "lib"))
+
+if sys.version_info < (3, 11):  # noqa: UP036
+    found = ".".join(map(str, sys.version_info[:2]))
+    print(
+        f"Python {found} ({sys.executable}) is too old: 3.11 is needed\n  try: make setup PYTHON=python3.11",
+        file=sys.stderr,
+    )
+    sys.exit(78)

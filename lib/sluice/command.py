@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -47,6 +47,13 @@ VarsJson = Annotated[
     str, typer.Option("--vars", help="Vars for every batch, as a JSON object.", callback=lambda text: _vars(text))
 ]
 
+MaxAge = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--max-age", parser=lambda text: _duration(text), metavar="AGE", show_default=False,
+        help="Only this: exit 3 when no run succeeded for so long, e.g. 26h.",
+    ),
+]  # fmt: skip
 VarsGiven = Annotated[
     str | None,
     typer.Option(
@@ -157,6 +164,10 @@ def main(
 
     shared = COMMON | (PROJECT if project else {})
     run.__signature__ = _signature(body, shared)  # type: ignore[attr-defined]
+    if f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ:  # a shell asks what could follow: see completion.py
+        from typer.completion import completion_init
+
+        completion_init()
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(
         name,
@@ -169,6 +180,16 @@ def main(
         print(f"{name} {__version__}")
         sys.exit(0)
     typer.main.get_command(app).main(prog_name=name)
+
+
+def _duration(text: str | timedelta) -> timedelta:
+    """`26h`, `2d`. Raises BadParameter."""
+    from sluice.sync.overlap import duration
+
+    try:
+        return text if isinstance(text, timedelta) else duration(text)
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem)) from None
 
 
 def _vars(text: str) -> str:

@@ -31,6 +31,10 @@ SETTINGS = {
     "SLUICE_COMPONENTS": "the parts of the daily refresh in their order: dbt selectors, a,b (default: everything at once)",
     "SLUICE_RAW_SCHEMA": "the schema (ClickHouse: the database) that syncs load into (default: raw)",
     "SLUICE_SOURCES": "the folder of sources for make sync, NAME.TAP.json each (default: sources)",
+    "SLUICE_METRICS_FILE": "a Prometheus text file, written anew at the end of each run (default: none)",
+    "OPENLINEAGE_URL": "a server that is told of each batch, as OpenLineage events (default: none)",
+    "OPENLINEAGE_NAMESPACE": "the namespace of their jobs (default: sluice)",
+    "OPENLINEAGE_API_KEY": "the key of that server, or OPENLINEAGE_API_KEY_FILE",
     "TAP_EXCHANGE_API_KEY": "a key of tap-exchange; also TAP_EXCHANGE_SECRET, TAP_EXCHANGE_PASSWORD; each as …_FILE, too",
     "TAP_DEBANK_ACCESS_KEY": "the key of tap-debank, or TAP_DEBANK_ACCESS_KEY_FILE",
     "SLUICE_NOTIFY_LEVEL": "the least severity that is told: INFO, WARNING, ERROR (default) or CRITICAL",
@@ -42,7 +46,7 @@ SETTINGS = {
 }
 
 PATHS = ("DBT_PROJECT_DIR", "DBT_PROFILES_DIR", "SLUICE_STATE", "SLUICE_STATE_DIR", "SLUICE_LOG_DIR", "SLUICE_LOG_FILE",
-         "SLUICE_ERROR_CLASSES", "TELEGRAM_BOT_TOKEN_FILE", "TELEGRAM_CHAT_ID_FILE")  # fmt: skip
+         "SLUICE_ERROR_CLASSES", "SLUICE_METRICS_FILE", "OPENLINEAGE_API_KEY_FILE", "TELEGRAM_BOT_TOKEN_FILE", "TELEGRAM_CHAT_ID_FILE")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,9 @@ class Config:
     telegram_api: str = "https://api.telegram.org"
     audit_schema: str = "sluice"
     raw_schema: str = "raw"
+    metrics_file: Path | None = None
+    openlineage_url: str | None = None
+    openlineage_namespace: str = "sluice"
     origins: dict[str, str] = field(default_factory=dict)
 
     def secret(self, name: str) -> str | None:
@@ -117,7 +124,7 @@ def load(*, project_dir: Path | None = None, profiles_dir: Path | None = None, t
         raise misconfigured(
             f"SLUICE_NOTIFY_LEVEL is {notify_level!r}, none of {', '.join(get_args(Severity))}", code="config_value"
         )
-    error_classes = get("SLUICE_ERROR_CLASSES")
+    error_classes, metrics_file = get("SLUICE_ERROR_CLASSES"), get("SLUICE_METRICS_FILE")
     return Config(
         project_dir=project,
         profiles_dir=_folder(get("DBT_PROFILES_DIR") or own_profiles),
@@ -134,6 +141,9 @@ def load(*, project_dir: Path | None = None, profiles_dir: Path | None = None, t
         telegram_api=(get("SLUICE_TELEGRAM_API") or "https://api.telegram.org").rstrip("/"),
         audit_schema=get("SLUICE_AUDIT_SCHEMA") or "sluice",
         raw_schema=get("SLUICE_RAW_SCHEMA") or "raw",
+        metrics_file=_folder(metrics_file) if metrics_file else None,
+        openlineage_url=get("OPENLINEAGE_URL"),
+        openlineage_namespace=get("OPENLINEAGE_NAMESPACE") or "sluice",
         origins=origins,
     )
 

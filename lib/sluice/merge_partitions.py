@@ -247,6 +247,16 @@ def failing_mutations(warehouse: ClickHouse, table: Table) -> list[Mutation]:
     return [Mutation(mutation_id, command, " ".join(reason.split())[:300]) for mutation_id, command, reason, _ in rows]
 
 
+def stuck_tables(warehouse: ClickHouse, schemas: list[str]) -> list[Table]:
+    """The tables of these schemas that have unfinished mutations which failed."""
+    rows = warehouse.rows(
+        f"select distinct database, table from {warehouse.system('mutations')}"
+        " where database in $schemas and not is_done and latest_fail_reason != '' order by database, table",
+        {"schemas": schemas},
+    )
+    return [found for schema, name in rows if (found := find(warehouse, schema, name, []))]
+
+
 def refuse_stuck(warehouse: ClickHouse, table: Table) -> None:
     """Raises SluiceError (2) that names the earliest failing mutation and the command that frees the table."""
     failing = failing_mutations(warehouse, table)

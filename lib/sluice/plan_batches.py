@@ -68,7 +68,7 @@ def plan_batches(
             if request.vars != given.vars:
                 project = stack.enter_context(Project(ctx.config, _vars(request)))
         nodes = _selected(project, request)
-        blocks = {node.unique_id: _block(node) for node in nodes if "full_refresh" in meta_of(node)}
+        blocks = {node.unique_id: block_of(node) for node in nodes if "full_refresh" in meta_of(node)}
         if not resume:
             added = added_stages.discover(project, blocks, today=ctx.now.date(), most=most_added)
             request = replace(request, added=added)
@@ -85,6 +85,20 @@ def plan_batches(
         state.refuse_overlap(plan)
     yield plan
     yield from batches
+
+
+def rehearsed(
+    ctx: Context, project: Project, nodes: list[Node], *, today: date, most_added: int
+) -> tuple[Plan, list[Batch], dict[str, FullRefresh]]:
+    """The full refresh of these models as it would be planned today, and their blocks; no guard has looked at it.
+
+    Raises SluiceError (2) for a bad config.
+    """
+    blocks = {node.unique_id: block_of(node) for node in nodes if "full_refresh" in meta_of(node)}
+    added = added_stages.discover(project, blocks, today=today, most=most_added)
+    request = Request([], [], None, [], False, "{}", added=added)
+    blocks = added_stages.applied(blocks, added)
+    return *_plan(ctx, project, request, nodes, blocks, today), blocks
 
 
 def _selected(project: Project, request: Request) -> list[Node]:
@@ -187,7 +201,8 @@ def _planned(manifest: Manifest, node: Node, stages: list[ResolvedStage] | None,
 # -- what the models say ------------------------------------------------------------------------------
 
 
-def _block(node: Node) -> FullRefresh:
+def block_of(node: Node) -> FullRefresh:
+    """The model's meta.full_refresh, which it must have. Raises SluiceError (2) for one that is wrong."""
     return parse(meta_of(node)["full_refresh"], file=_file(node), model=node.name)
 
 

@@ -72,6 +72,11 @@ def load(config: Config, vars: Mapping[str, Any] | None = None) -> Credentials:
     return _credentials(config, str(name), render)
 
 
+def targets(config: Config) -> list[str]:
+    """The names of all targets of the profile that is in use. Raises as `load` does."""
+    return sorted(map(str, _read(config.profiles_dir / "profiles.yml")[load(config).profile]["outputs"]))
+
+
 def _credentials(config: Config, name: str, render: Callable[[Any, tuple], Any]) -> Credentials:
     path = config.profiles_dir / "profiles.yml"
     profile = _one_of(_read(path), name, f"profile {name!r} in {path}", "profile_unknown", "named in dbt_project.yml")

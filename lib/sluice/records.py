@@ -17,6 +17,7 @@ Reason = Literal["full_refresh", "stage", "gap", "retry", "refill", "daily", "fo
 Mode = Literal["replace", "append", "whole"]
 RunStatus = Literal["RUNNING", "SUCCESS", "FAILED", "CANCELLED"]
 SyncStatus = Literal["success", "partial", "failed"]
+Verdict = Literal["ok", "warn", "fail"]
 Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
 Scalar = str | int | float | bool | None
 Vars = dict[str, Scalar | list[Scalar]]
@@ -300,7 +301,8 @@ class SyncState(Record, kw_only=True, tag="sync_state"):
 class RunState(Record, kw_only=True, tag="run_state"):
     """One run as the state store knows it. `status` as in run_log; `is_alive`: a process is at work on it now.
 
-    `resume` is the command that goes on with it, null when there is nothing to go on with.
+    `resume` is the command that goes on with it, null when there is nothing to go on with. In an overview, of a run at
+    work: the `failed` batches, those that run `now`, and by the pace so far `batches_per_s` and `left_s`.
     """
 
     intent: Reason
@@ -317,6 +319,46 @@ class RunState(Record, kw_only=True, tag="run_state"):
     total: int
     models: list[str]
     resume: str | None = None
+    failed: int | None = None
+    now: list[str] = msgspec.field(default_factory=list)
+    batches_per_s: float | None = None
+    left_s: float | None = None
+
+
+class StaleModel(msgspec.Struct, kw_only=True):
+    """A model whose rows are old: its code changed since they were made, or it did not succeed since `last_at`."""
+
+    unique_id: str
+    why: Literal["code", "age"]
+    last_at: str
+
+
+class Overview(Record, kw_only=True, tag="overview"):
+    """The present on one screen: what is at work, what was left unfinished, how the latest of each job ended, what is stale.
+
+    `last` has one run for each project, target and intent, retries counted as daily, newest first. `stale_unknown` says
+    why nobody knows what is stale, null when it is known.
+    """
+
+    at_work: list[RunState] = msgspec.field(default_factory=list)
+    pending: list[RunState] = msgspec.field(default_factory=list)
+    last: list[RunState] = msgspec.field(default_factory=list)
+    last_success_at: str | None = None
+    stale: list[StaleModel] = msgspec.field(default_factory=list)
+    stale_unknown: str | None = None
+
+
+class SetupCheck(Record, kw_only=True, tag="setup_check"):
+    """One line of sluice-doctor: what was looked at, what was `found`, and the `next` command to type.
+
+    `warn` is what one should know and nothing stops at, or what could not be looked at.
+    """
+
+    check: str
+    verdict: Verdict
+    found: str
+    next: str | None = None
+    duration_s: float = 0.0
 
 
 class DailyRun(Record, kw_only=True, tag="daily_run"):
@@ -396,6 +438,8 @@ TYPES: dict[str, type[Record]] = {
         SyncResult,
         SyncState,
         RunState,
+        Overview,
+        SetupCheck,
         NotifyResult,
         Error,
         Summary,

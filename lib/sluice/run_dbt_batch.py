@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from sluice import error_classes, planning
+from sluice import error_classes, metrics, planning
 from sluice.attempts import Attempts, Engine, result_of
 from sluice.command import Context
 from sluice.config import require_project
 from sluice.dbt_command_line import CommandLine
-from sluice.errors import bad_stream, refused
+from sluice.errors import SluiceError, bad_stream, refused
+from sluice.lineage import Lineage, to_server
 from sluice.log import redact
 from sluice.progress import Progress, watch
 from sluice.project import parse, start_engine
@@ -72,6 +73,7 @@ class Run:
     finished: set[str] = field(default_factory=set)  # batches of this run that are ok, those of earlier waves too
     attempts: Attempts | None = None
     progress: Progress = field(default_factory=Progress)
+    lineage: Lineage = field(default_factory=Lineage)
 
     def __enter__(self) -> "Run":
         self._stack = ExitStack()
@@ -95,6 +97,7 @@ class Run:
         stack.callback(state.release, plan)
         engine = stack.enter_context(closing(_engine(self.ctx, self.options, plan)))
         self.progress = stack.enter_context(watch(plan, quiet=self.ctx.quiet))
+        self.lineage = stack.enter_context(closing(to_server(config, plan)))
         rules = error_classes.load(config.error_classes)
         state.begin_run(plan, root)
         self.ctx.keeps = True
@@ -145,11 +148,22 @@ class Run:
             models_failed=len(self.failed_models),
             message=redact(str(problem)) if problem is not None else None,
         )
+        self._measure(attempts.state)
         self.ctx.log.info("run %s: %s, %d ok, %d failed", self.plan.run_id, status, self.ok, self.failures)
         if status != "SUCCESS" and (go_on := planning.GO_ON.get(self.plan.intent)):
             self.ctx.log.warning(
                 "%s after %d of %d batches; go on with: %s", status.lower(), self.ok, self.plan.pending, go_on
             )
+
+    def _measure(self, state: State) -> None:
+        """Write the metrics, if they are asked for. What goes wrong there changes no run's result."""
+        path = self.ctx.config.metrics_file
+        if path is None:
+            return
+        try:
+            metrics.write(state, path)
+        except (OSError, SluiceError) as problem:
+            self.ctx.log.warning("SLUICE_METRICS_FILE is %s, which cannot be written: %s", path, problem)
 
     # -- one batch ------------------------------------------------------------------------------------
 
@@ -169,12 +183,15 @@ class Run:
         else:
             self._pause()
             self.progress.starts(batch)
+            self.lineage.begins(batch)
             try:
                 result = self.attempts.carry_out(batch)
-            except Interrupted:
-                if self.attempts.interrupted is not None:
+            except BaseException as stop:
+                self.lineage.ends(batch, self.attempts.interrupted)
+                if isinstance(stop, Interrupted) and self.attempts.interrupted is not None:
                     yield self.attempts.interrupted
                 raise
+            self.lineage.ends(batch, result)
             self.ran_models.add(batch.model or batch.batch_id)
         self._count(batch, result)
         self.progress.advance(result)

@@ -1,20 +1,27 @@
-"""The state store, looked into: runs, what is pending, what retries saved, one run with its batches; and what a person decides about them."""
+"""The state store, looked into: the present, runs, what is pending, what retries saved, one run with its batches; and what a person decides."""
 
+import sys
+import time
 from collections.abc import Generator, Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from sluice.command import Context
-from sluice.errors import refused
-from sluice.planning import GO_ON
-from sluice.records import BatchResult, DailyRun, Record, RunState, Savings, Window
-from sluice.state import BLOCKING_INTENTS, Run, State
+from sluice.errors import SluiceError, refused
+from sluice.overview import overview, run_state, stale_models
+from sluice.project import Project
+from sluice.records import BatchResult, DailyRun, Overview, Record, Savings, StaleModel, Window
+from sluice.signals import interruptible
+from sluice.state import Run, State
+
+REDRAW_S = 1.0
+STALE_AFTER = timedelta(days=2)  # a model of a daily refresh that missed a night, and a day to look at it
 
 
 def look(
     ctx: Context, action: str, run_id: str | None, batch_id: str | None, *, limit: int, rows_are_there: bool
 ) -> Generator[Record, None, int]:
     """Yield what the action asks to see. Raises SluiceError (2) for an unknown run, (75) for one at work."""
-    state = State.open_existing(ctx.config.state_url, origin=ctx.config.explain("SLUICE_STATE"))
+    state = _opened(ctx)
     if state is None:
         if run_id:
             raise refused(
@@ -22,14 +29,13 @@ def look(
                 code="state_unknown_run",
                 hint="plan-batches | run-dbt-batch",
             )
-        ctx.log.warning("no run yet in %s", ctx.config.state_url)
         return 0
     if action == "runs":
-        yield from (_run_state(state, run) for run in state.runs(limit=limit))
+        yield from (run_state(state, run) for run in state.runs(limit=limit))
     elif action == "history":
         yield from _history(state, limit)
     elif action == "pending":
-        yield from (_run_state(state, run) for run in state.unfinished())
+        yield from (run_state(state, run) for run in state.unfinished())
     else:
         run = state.run(run_id or "")
         if not ctx.dry_run:
@@ -37,10 +43,64 @@ def look(
                 state.discard(run)
             elif action == "resolve":
                 state.resolve(run, batch_id or "", rows_are_there=rows_are_there)
-        yield _run_state(state, state.run(run.run_id))
+        yield run_state(state, state.run(run.run_id))
         if action != "discard":
             yield from _batches(state, run)
     return 0
+
+
+def status(ctx: Context, *, watch: bool, max_age: timedelta | None = None) -> Generator[Record, None, int]:
+    """Yield the overview; to `watch`, draw it again and again on stderr until a signal comes. With `max_age` only whether
+    a run succeeded lately, as the doctor tells it.
+
+    Raises SluiceError (2) when there is no terminal to draw on.
+    """
+    if max_age is not None:
+        from sluice.doctor.last_success import judged
+
+        return (yield from judged(ctx, max_age))
+    if watch and not sys.stderr.isatty():
+        raise refused("--watch: stderr is no terminal", code="state_no_terminal", hint="sluice-state status --json")
+    state = _opened(ctx)
+    if state is None:
+        yield Overview()
+        return 0
+    stale, unknown = _stale(ctx, state)
+    if watch:
+        _redraw(state, stale, unknown)
+    yield overview(state, stale, stale_unknown=unknown, now=ctx.now)
+    return 0
+
+
+def _redraw(state: State, stale: list[StaleModel], unknown: str | None) -> None:
+    """Until a signal comes. What is stale is that of the beginning: it does not change by itself."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from sluice.overview_screen import drawn
+
+    with Live(console=Console(stderr=True), auto_refresh=False, screen=True) as live, interruptible():
+        while True:
+            now = datetime.now(UTC)
+            live.update(drawn(overview(state, stale, stale_unknown=unknown, now=now), now=now), refresh=True)
+            time.sleep(REDRAW_S)
+
+
+def _stale(ctx: Context, state: State) -> tuple[list[StaleModel], str | None]:
+    """The stale models, or why nobody knows them: a project that cannot be loaded hides nothing else."""
+    try:
+        with Project(ctx.config, {}) as project:
+            return stale_models(state, project, now=ctx.now, max_age=STALE_AFTER), None
+    except SluiceError as problem:
+        return [], f"not known: {problem.message}"
+
+
+def _opened(ctx: Context) -> State | None:
+    """The store; None, and a word about it, when there is none yet."""
+    state = State.open_existing(ctx.config.state_url, origin=ctx.config.explain("SLUICE_STATE"))
+    if state is None:
+        ctx.log.warning("no run yet in %s", ctx.config.state_url)
+    return state
 
 
 def _history(state: State, limit: int) -> Iterator[Record]:
@@ -81,30 +141,6 @@ def _savings(week: date | None, rows: list[dict]) -> Savings:
         retries=len(retries),
         models_not_run=sum((row["models_total"] or 0) - row["models_planned"] for row in retries),
         saved_s=round(sum(row["saved_seconds"] for row in retries), 3),
-    )
-
-
-def _run_state(state: State, run: Run) -> RunState:
-    alive = state.is_alive(run)
-    unfinished = (
-        run.plan.intent in BLOCKING_INTENTS and run.run_status != "SUCCESS" and not run.is_discarded and not alive
-    )
-    return RunState(
-        run_id=run.run_id,
-        intent=run.plan.intent,
-        project=run.plan.project,
-        target=run.plan.target,
-        run_status=run.run_status,
-        is_alive=alive,
-        is_discarded=run.is_discarded,
-        attempt=run.attempt,
-        began_at=run.run_started_at,
-        ended_at=run.run_ended_at,
-        duration_s=run.run_duration_seconds,
-        done=len(state.done(run.root_run_id)),
-        total=run.plan.total,
-        models=[model.unique_id for model in run.plan.models],
-        resume=GO_ON[run.plan.intent] if unfinished else None,
     )
 
 

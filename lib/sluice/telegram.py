@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from sluice.log import redact
 
@@ -39,26 +40,48 @@ def cut(text: str, limit: int = LIMIT_UNITS) -> str:
 
 def send(account: Account, chat: str, text: str) -> str | None:
     """Send one message, waiting once for as long as Telegram asks to, up to LONGEST_WAIT_S. Returns why it was not sent, or None."""
-    for name in ("httpx", "httpcore", "telegram"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    _silence()
     try:
         return asyncio.run(_send(account, chat, cut(text)))
     except Exception as problem:  # whatever it is, the pipeline's result is none of its business
         return _why(problem, account)
 
 
-async def _send(account: Account, chat: str, text: str) -> str | None:
+def whoami(account: Account, *, timeout_s: float = TIMEOUT_S) -> tuple[str | None, str | None]:
+    """The bot's name as Telegram knows it, and why it is not known: one of them is None."""
+
+    async def ask() -> str:
+        return str((await asyncio.wait_for(_bot(account, timeout_s).get_me(), timeout_s)).username)
+
+    _silence()
+    try:
+        return asyncio.run(ask()), None
+    except Exception as problem:
+        return None, _why(problem, account, timeout_s)
+
+
+def _silence() -> None:
+    for name in ("httpx", "httpcore", "telegram"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _bot(account: Account, timeout_s: float = TIMEOUT_S) -> Any:
     from telegram import Bot
-    from telegram.error import RetryAfter
     from telegram.request import HTTPXRequest
 
     def request() -> HTTPXRequest:
         return HTTPXRequest(
-            connection_pool_size=1, read_timeout=TIMEOUT_S, write_timeout=TIMEOUT_S, connect_timeout=TIMEOUT_S,
-            pool_timeout=TIMEOUT_S, httpx_kwargs={"follow_redirects": False},
+            connection_pool_size=1, read_timeout=timeout_s, write_timeout=timeout_s, connect_timeout=timeout_s,
+            pool_timeout=timeout_s, httpx_kwargs={"follow_redirects": False},
         )  # fmt: skip
 
-    bot = Bot(account.token, base_url=f"{account.api}/bot", request=request(), get_updates_request=request())
+    return Bot(account.token, base_url=f"{account.api}/bot", request=request(), get_updates_request=request())
+
+
+async def _send(account: Account, chat: str, text: str) -> str | None:
+    from telegram.error import RetryAfter
+
+    bot = _bot(account)
     for attempt in (1, 2):
         try:
             await asyncio.wait_for(bot.send_message(chat, text), TIMEOUT_S)
@@ -72,11 +95,11 @@ async def _send(account: Account, chat: str, text: str) -> str | None:
     return None
 
 
-def _why(problem: Exception, account: Account) -> str:
+def _why(problem: Exception, account: Account, timeout_s: float = TIMEOUT_S) -> str:
     from telegram.error import BadRequest, Forbidden, InvalidToken, NetworkError, TimedOut
 
     if isinstance(problem, TimedOut | TimeoutError):
-        return f"no answer within {TIMEOUT_S:g} s"
+        return f"no answer within {timeout_s:g} s"
     if isinstance(problem, InvalidToken):
         return "Telegram does not know the bot: TELEGRAM_BOT_TOKEN is wrong"
     if isinstance(problem, BadRequest | Forbidden):

@@ -20,18 +20,20 @@ from sluice.records import (
     Error,
     Gate,
     NotifyResult,
+    Overview,
     PartitionResult,
     Plan,
     Record,
     RunState,
     Savings,
+    SetupCheck,
     Summary,
     SyncResult,
     SyncState,
 )
 
 _STYLES = {"ok": "green", "failed": "bold red", "skipped": "yellow", "cancelled": "yellow", "dry_run": "cyan",
-           "SUCCESS": "green", "FAILED": "bold red", "CANCELLED": "yellow", "RUNNING": "cyan"}  # fmt: skip
+           "warn": "yellow", "fail": "bold red", "SUCCESS": "green", "FAILED": "bold red", "CANCELLED": "yellow", "RUNNING": "cyan"}  # fmt: skip
 
 
 class Screen:
@@ -175,6 +177,20 @@ class Screen:
             f"{savings.saved_s:.1f} s saved"
         )
 
+    def overview(self, overview: Overview) -> None:
+        from datetime import UTC, datetime
+
+        from sluice.overview_screen import drawn
+
+        self._console.print(drawn(overview, now=datetime.now(UTC)))
+
+    def setup_check(self, check: SetupCheck) -> None:
+        line = Text(f"{check.verdict:4}", style=_STYLES[check.verdict])
+        line.append(f"  {check.check:14}", style="bold")
+        line.append("\n                        ".join(check.found.split("\n")), style="default")
+        line.append(f"\n        try: {check.next}" if check.next and check.verdict != "ok" else "", style="default")
+        self._console.print(line)
+
     def notify_result(self, result: NotifyResult) -> None:
         style = _STYLES["failed"] if result.severity in ("ERROR", "CRITICAL") else ""
         if result.digest:
@@ -199,7 +215,7 @@ _VIEWS: dict[type[Record], Any] = {
     Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate,
     BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result,
     SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state,
-    DailyRun: Screen.daily_run, Savings: Screen.savings, NotifyResult: Screen.notify_result, Summary: Screen.summary,
+    DailyRun: Screen.daily_run, Savings: Screen.savings, Overview: Screen.overview, SetupCheck: Screen.setup_check, NotifyResult: Screen.notify_result, Summary: Screen.summary,
     Error: Screen.error,
 }  # fmt: skip
 

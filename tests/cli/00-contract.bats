@@ -17,6 +17,7 @@ arguments_of() {
         plan-refill) echo --from-date 2024-10-01 --cohort int_orders_monthly ;;
         plan-*) echo --select tag:orders ;;
         sluice-state) echo runs ;;
+        sluice-doctor) echo --only python ;; # the shop has models that the guards refuse
         tap-*) echo --dry-run --records - ;; # and so do taps
         sync-cursor) echo log ;; # load and state answer in Singer's words: 50-sync-cursor.bats holds them to theirs
     esac

@@ -170,3 +170,43 @@ leave_unknown() {
     grep -q "go on: plan-batches --resume" "$out"
     ! grep -q '"type"' "$out"
 }
+
+@test "status is one screen: what was left, how it went last, what is stale; --json has it as a record" {
+    leave_unfinished
+    plan-daily --select fct_orders | with_fake_dbt >/dev/null
+    try sluice-state status
+    assert_status 0
+    assert_records
+    assert_equal "$("$PYTHON" -c 'import json, sys
+o = json.loads(sys.stdin.readline())
+print(o["at_work"], [(r["run_id"], r["done"], r["resume"]) for r in o["pending"]], [(r["intent"], r["run_status"]) for r in o["last"]], o["stale"])' <"$out")" \
+        "[] [('$run', 1, 'plan-batches --resume | run-dbt-batch')] [('daily', 'SUCCESS'), ('full_refresh', 'FAILED')] []"
+    try "$PYTHON" "$LOOK" tty sluice-state status --no-color </dev/null
+    assert_status 0
+    for words in "left unfinished" "go on: plan-batches --resume" "SUCCESS   daily of shop"; do
+        grep -qF "$words" "$out" || fail "it does not show: $words"
+    done
+}
+
+@test "status without a project tells the rest, and why it does not know what is stale" {
+    plan-daily --select fct_orders | with_fake_dbt >/dev/null
+    try sluice-state status --project-dir /nowhere
+    assert_status 0
+    assert_equal "$(pick overview last_success_at | cut -c1-2)" "20"
+    pick overview stale_unknown | grep -q "no dbt_project.yml in /nowhere"
+}
+
+@test "--watch draws again until it is stopped, on a terminal only" {
+    plan-daily --select fct_orders | with_fake_dbt >/dev/null
+    try sluice-state status --watch
+    assert_status 2
+    assert_says "no terminal"
+    "$PYTHON" "$LOOK" tty sluice-state status --watch </dev/null >"$out" 2>&1 &
+    pid=$!
+    eventually grep -qF "daily of shop" "$out"
+    ended=$(pgrep -P "$pid")
+    kill -INT "$ended"
+    status=0
+    wait "$pid" || status=$?
+    assert_status 130
+}

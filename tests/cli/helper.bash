@@ -18,7 +18,7 @@ COLOURS=(NO_COLOR FORCE_COLOR CLICOLOR CLICOLOR_FORCE PY_COLORS GITHUB_ACTIONS)
 # fresh_world: folders that are empty, variables that nobody has set, the shop as the dbt project
 fresh_world() {
     local name
-    for name in $(compgen -e | grep -E '^(DBT|SLUICE|XDG|TELEGRAM|TAP)_') "${MAKE_VARIABLES[@]}" "${COLOURS[@]}"; do
+    for name in $(compgen -e | grep -E '^(DBT|SLUICE|XDG|TELEGRAM|TAP|OPENLINEAGE)_') "${MAKE_VARIABLES[@]}" "${COLOURS[@]}"; do
         unset "$name"
     done
     # Empty, not unset: what the environment has wins over a developer's own .env.

@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 
 
 class BotApi:
-    """Enough of the Bot API for sendMessage. `answers` are (status, description, retry_after), each used once."""
+    """Enough of the Bot API for sendMessage and getMe. `answers` are (status, description, retry_after), each used once."""
 
     def __init__(self) -> None:
         self.texts: list[tuple[str, str]] = []
@@ -59,7 +59,12 @@ class BotApi:
         if status == 200:
             if form:
                 self.texts.append((form["chat_id"], form["text"]))
-            answer["result"] = {"message_id": 1, "date": 0, "chat": {"id": 1, "type": "private"}, "text": "x"}
+            me = {"id": 1, "is_bot": True, "first_name": "Sluice", "username": "sluice_bot"}
+            answer["result"] = (
+                me
+                if request.path.endswith("/getMe")
+                else {"message_id": 1, "date": 0, "chat": {"id": 1, "type": "private"}, "text": "x"}
+            )
         else:
             answer |= {"error_code": status, "description": description}
             answer |= {"parameters": {"retry_after": retry_after}} if retry_after is not None else {}

@@ -16,9 +16,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from builders import ORDERS, TOTALS, a_plan, a_result, months_of
+from builders import ORDERS, TOTALS, a_batch, a_plan, a_result, months_of
 
 from sluice.errors import BUSY, CONFIG, REFUSED, UNAVAILABLE, SluiceError
 from sluice.records import Batch, Node, Plan
@@ -68,6 +69,84 @@ def refusal(exit_code: int, act: Callable[[], object]) -> SluiceError:
         act()
     assert caught.value.exit_code == exit_code
     return caught.value
+
+
+# -- what was built, and when -----------------------------------------------------------------------------------
+
+
+def built_by(state: State, run_id: str, checksum: str, **batch: Any) -> None:
+    """A run of one batch of ORDERS, an incremental model, that went well."""
+    plan, batches = a_plan([a_batch(ORDERS, **batch)], run_id=run_id, checksum=checksum)
+    plan.models[0].materialization = "incremental"
+    root = begun(state, plan)
+    attempt = state.intend(run_id, root, batches[0])
+    node = Node(unique_id=ORDERS, status="ok", duration_s=0.1)
+    state.record(root, batches[0], a_result(batches[0], run_id=run_id, attempt=attempt, nodes=[node]), "shop")
+    state.end_run(plan, root, "SUCCESS", models_run=1, models_failed=0)
+
+
+def test_rows_are_of_the_code_that_last_made_the_table_anew(state: State) -> None:
+    assert state.built("shop", "dev") == {}
+    built_by(state, "run-1", "first")
+    assert state.built("shop", "dev")[ORDERS].checksum == "first"
+    built_by(state, "run-2", "anew", full_refresh=True)
+    earlier = state.built("shop", "dev")[ORDERS].last_at
+    built_by(state, "run-3", "added")
+    found = state.built("shop", "dev")[ORDERS]
+    assert found.checksum == "anew"
+    assert found.last_at >= earlier
+    assert state.built("shop", "prod") == state.built("other", "dev") == {}
+
+
+def test_the_last_success_is_that_of_any_run_and_no_failures(state: State) -> None:
+    assert state.last_success() is None
+    plan, _ = a_plan(run_id="run-9")
+    root = begun(state, plan)
+    state.end_run(plan, root, "FAILED", models_run=1, models_failed=1)
+    assert state.last_success() is None
+    built_by(state, "run-1", "x")
+    assert state.last_success() == state.run("run-1").run_ended_at
+
+
+def test_each_job_has_its_last_run_and_its_last_success(state: State) -> None:
+    assert state.jobs() == []
+    built_by(state, "run-1", "x", full_refresh=True)
+    plan, batches = a_plan([a_batch(TOTALS)], run_id="run-2")
+    root = begun(state, plan)
+    done(state, root, batches[0], "failed", run_id="run-2")
+    state.end_run(plan, root, "FAILED", models_run=1, models_failed=1)
+    retry, _ = a_plan([a_batch(TOTALS)], run_id="run-3", intent="retry")
+    state.end_run(retry, begun(state, retry), "CANCELLED", models_run=0, models_failed=0)
+    daily, full = state.jobs()
+    assert (daily.intent, daily.run_status, daily.last_success_at, daily.batches, daily.rows) == (
+        "daily", "CANCELLED", None, {}, None,
+    )  # fmt: skip
+    assert (full.project, full.target, full.intent, full.run_id, full.run_status) == (
+        "shop", "dev", "full_refresh", "run-2", "FAILED",
+    )  # fmt: skip
+    assert (full.last_success_at, full.batches, full.rows) == (state.run("run-1").run_ended_at, {"failed": 1}, None)
+    assert full.duration_s == state.run("run-2").run_duration_seconds
+
+
+def test_what_is_done_can_be_counted(state: State) -> None:
+    plan, batches = a_plan()
+    root = begun(state, plan)
+    done(state, root, batches[0])
+    done(state, root, batches[1], "failed")
+    assert state.done_count(root) == len(state.done(root)) == 1
+
+
+def test_who_has_claimed_models_is_told(url: str, state: State) -> None:
+    plan, _ = a_plan(models=[ORDERS, TOTALS])
+    lock = state.store.lock("run-1")
+    state.claim(plan, lock)
+    other = State.open(url)
+    (held,) = other.store.claimed()
+    assert (held.run_id, held.pid, held.is_alive, sorted(held.models)) == ("run-1", os.getpid(), True, [ORDERS, TOTALS])
+    state.release(plan)
+    lock.release()
+    assert other.store.claimed() == []
+    other.close()
 
 
 # -- runs -----------------------------------------------------------------------------------------------------

@@ -49,12 +49,27 @@ def check(
     look: bool = True,
     grown: Mapping[str, FullRefresh] | None = None,
 ) -> None:
-    """Judge a plan before it leaves the planner. `look`: ask the warehouse, where it can be reached. `grown` are blocks
-    that have more stages than their models declare.
+    """Judge a plan before it leaves the planner; see `findings`.
 
     Raises SluiceError (2) with everything that is refused; warnings, and what was allowed, go to the log.
     """
     refuse_unknown(allow)
+    enforce(findings(project, plan, batches, today=today, base_vars=base_vars, look=look, grown=grown), allow)
+
+
+def findings(
+    project: Project,
+    plan: Plan,
+    batches: list[Batch],
+    *,
+    today: date,
+    base_vars: Vars,
+    look: bool = True,
+    grown: Mapping[str, FullRefresh] | None = None,
+) -> list[Finding]:
+    """What the guards find in a plan. `look`: ask the warehouse, where it can be reached. `grown` are blocks that have
+    more stages than their models declare.
+    """
     case = Case(
         manifest=project.manifest, adapter=plan.adapter, intent=plan.intent, batches=batches, to=plan.to, today=today,
         blocks={**blocks(project.manifest, {batch.model for batch in batches if batch.model}), **(grown or {})},
@@ -62,7 +77,7 @@ def check(
     )  # fmt: skip
     if look and case.windowed:
         case = _with_facts(case, project)
-    enforce(judge(case), allow)
+    return judge(case)
 
 
 def enforce(findings: list[Finding], allow: Collection[str]) -> None:

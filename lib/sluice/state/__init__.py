@@ -51,6 +51,33 @@ class Attempted:
 
 
 @dataclass(frozen=True)
+class Job:
+    """The runs of one project, target and intent, retries counted as daily: the last that ended, and the last success.
+
+    `batches` counts the last run's by status; `rows` is what it wrote, None where the warehouse does not say.
+    """
+
+    project: str
+    target: str
+    intent: str
+    last_success_at: str | None
+    run_id: str
+    run_status: str
+    ended_at: str
+    duration_s: float | None
+    batches: dict[str, int]
+    rows: int | None
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model that was built: the checksum of the code that made its rows, and when it last succeeded."""
+
+    checksum: str
+    last_at: str
+
+
+@dataclass(frozen=True)
 class Run:
     """One row of run_log. `plan` is the record with which the run began."""
 
@@ -215,6 +242,70 @@ class State:
         )
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
+    def last_success(self) -> str | None:
+        """When a run last ended with success, whichever it was; None when none ever did."""
+        ((at,),) = self.store.rows("SELECT max(at) FROM run_event WHERE event = 'ended' AND run_status = 'SUCCESS'")
+        return at if at and not at.startswith("1970-01-01T00:00:00") else None  # of no rows, in ClickHouse
+
+    def jobs(self) -> list[Job]:
+        """Every job of which a run ended, by project, target and intent."""
+        ended = self.store.rows(
+            """SELECT project_name, environment, CASE WHEN intent = 'retry' THEN 'daily' ELSE intent END AS job,
+                      run_id, run_status, at
+               FROM run_event WHERE event = 'ended' AND intent != 'dbt' ORDER BY seq"""
+        )
+        last: dict[tuple[str, str, str], tuple[str, str, str]] = {}
+        success: dict[tuple[str, str, str], str] = {}
+        for project, target, job, run_id, run_status, at in ended:
+            last[project, target, job] = run_id, run_status, at
+            if run_status == "SUCCESS":
+                success[project, target, job] = at
+        return [
+            Job(*key, success.get(key), run_id, run_status, at, *self._sums(run_id))
+            for key, (run_id, run_status, at) in sorted(last.items())
+        ]
+
+    def _sums(self, run_id: str) -> tuple[float | None, dict[str, int], int | None]:
+        """Duration, batches by status and rows of a run."""
+        run = {"run": run_id}
+        took = self.store.rows("SELECT run_duration_seconds FROM run_log WHERE run_id = $run", run)
+        batches = self.store.rows(
+            "SELECT status, count(*) FROM batch_event WHERE run_id = $run AND event = 'outcome' GROUP BY status", run
+        )
+        ((rows, known),) = self.store.rows(
+            "SELECT sum(rows_affected), count(rows_affected) FROM model_event WHERE run_id = $run", run
+        )
+        return (took[0][0] if took else None), dict(batches), int(rows) if known else None
+
+    def built(self, project: str, target: str) -> dict[str, Built]:
+        """The models that ever succeeded here, by unique_id.
+
+        An incremental model's rows are of the code with which its table was last made anew, or, where that was never
+        seen, first added to.
+        """
+        rows = self.store.rows(
+            """SELECT m.unique_id, m.run_id, max(m.at), min(CASE WHEN m.is_incremental THEN 1 ELSE 0 END)
+               FROM model_event m JOIN run_event r ON r.run_id = m.run_id
+               WHERE m.status = 'SUCCESS' AND r.event = 'began' AND r.project_name = $project AND r.environment = $target
+               GROUP BY m.unique_id, m.run_id ORDER BY max(m.seq)""",
+            {"project": project, "target": target},
+        )
+        made_by: dict[str, str] = {}
+        last: dict[str, str] = {}
+        for uid, run_id, at, is_only_added_to in rows:
+            last[uid] = at
+            if not is_only_added_to or uid not in made_by:
+                made_by[uid] = run_id
+        plans = self._plans(sorted(set(made_by.values())))
+        checksums = {
+            run_id: {model.unique_id: model.checksum for model in plan.models} for run_id, plan in plans.items()
+        }
+        return {
+            uid: Built(checksums[run_id][uid], last[uid])
+            for uid, run_id in made_by.items()
+            if uid in checksums.get(run_id, {})
+        }
+
     def seconds(self, run_ids: Sequence[str]) -> dict[str, float]:
         """The last duration of each model that succeeded in one of these runs, by unique_id."""
         if not run_ids:
@@ -320,6 +411,11 @@ class State:
         """The results of the batches of a plan that are done and whose rows are still there, by batch_id."""
         rows = self.store.rows(_STANDING.format(columns="batch_id, result", where="status = 'ok'"), {"root": root})
         return {batch_id: self._decoded(result, BatchResult) for batch_id, result in rows}
+
+    def done_count(self, root: str) -> int:
+        """How many batches of a plan are done: what `done` has, without reading their results."""
+        rows = self.store.rows(_STANDING.format(columns="batch_id", where="status = 'ok'"), {"root": root})
+        return len(set(rows))
 
     def attempted(self, root: str) -> dict[str, Attempted]:
         """The batches of a plan that may have left rows in a table as it is now, by batch_id.

@@ -9,7 +9,7 @@ import msgspec
 from sluice.records import Plan
 from sluice.state.leases import Lease, claims_on
 from sluice.state.server import TIMEOUT_S, Uninterrupted, address, as_written, explained
-from sluice.state.store import SCHEMA_VERSION, Lock, Params, Store, at_work, schema, wrong_version
+from sluice.state.store import SCHEMA_VERSION, Claimed, Lock, Params, Store, at_work, schema, wrong_version
 from sluice.warehouse import clickhouse
 
 # What was acknowledged is there, whatever the server's defaults are, and no repeated row is taken for a duplicate.
@@ -124,6 +124,18 @@ class ClickHouse(Store):
                 run_id=holder.run_id,
             )  # fmt: skip
         self._leases[plan.run_id] = lock
+
+    def claimed(self) -> list[Claimed]:
+        rows = self.rows(
+            """SELECT run_id, host, pid, command, began_at, names,
+                      written_at + toIntervalSecond(lasts_seconds) > now64(3, 'UTC')
+               FROM (SELECT * FROM model_lock ORDER BY seq DESC LIMIT 1 BY owner)
+               WHERE status = 'held' AND NOT startsWith(names[1], 'run ') ORDER BY run_id"""
+        )
+        return [
+            Claimed(run_id, host, pid, command, began_at, [name.rpartition("/")[2] for name in names], bool(is_alive))
+            for run_id, host, pid, command, began_at, names, is_alive in rows
+        ]
 
     def release_models(self, run_id: str) -> None:
         if run_id in self._leases:

@@ -6,6 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sluice.config import ROOT
@@ -24,6 +25,19 @@ class Lock(Protocol):
     def acquire(self) -> bool: ...
 
     def release(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What a run has claimed. Without a living owner it is in nobody's way: the next claim removes it."""
+
+    run_id: str
+    host: str
+    pid: int
+    command: str
+    began_at: str
+    models: list[str]
+    is_alive: bool
 
 
 def damaged(name: str, problem: Exception, *, beside: str = "") -> SluiceError:
@@ -98,6 +112,17 @@ class Store(ABC):
                 for uid in sorted(mine)
             ],
         )  # fmt: skip
+
+    def claimed(self) -> list[Claimed]:
+        """Who has claimed models, those among them whose process is gone."""
+        rows = self.rows("SELECT run_id, host, pid, command, began_at, unique_id FROM model_lock ORDER BY 1, 6")
+        models: dict[tuple, list[str]] = {}
+        for *owner, uid in rows:
+            models.setdefault(tuple(owner), []).append(uid)
+        return [
+            Claimed(run_id, host, pid, command, began_at, uids, self.is_held(run_id))
+            for (run_id, host, pid, command, began_at), uids in models.items()
+        ]
 
     def release_models(self, run_id: str) -> None:
         """Give the models of a run back."""
