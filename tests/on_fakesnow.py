@@ -8,10 +8,16 @@ import json
 import logging
 import sys
 import warnings
+from decimal import Decimal
 
 import fakesnow
 import snowflake.connector
 import sqlglot
+
+
+def plain(value: object) -> object:
+    """What JSON does not have: a NUMBER as a number, anything else as text."""
+    return (int(value) if value == int(value) else float(value)) if isinstance(value, Decimal) else str(value)
 
 
 def answer(cursor, asked: dict) -> dict:
@@ -33,4 +39,4 @@ if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     with fakesnow.patch():
         cursor = snowflake.connector.connect(database="shop", schema="public").cursor()
-        json.dump([answer(cursor, asked) for asked in json.load(sys.stdin)], sys.stdout, default=str)
+        json.dump([answer(cursor, asked) for asked in json.load(sys.stdin)], sys.stdout, default=plain)

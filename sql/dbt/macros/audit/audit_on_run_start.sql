@@ -66,7 +66,7 @@
 {%- endmacro %}
 
 {% macro snowflake__audit_time(text) -%}
-    {{ return({'sql': "'" ~ text ~ " +00:00'"}) }}
+    {{ return({'sql': "'" ~ text ~ "+00:00'"}) }}
 {%- endmacro %}
 
 {% macro clickhouse__audit_time(text) -%}
