@@ -99,12 +99,13 @@ def test_both_implementations_decide_the_same_on_generated_histories() -> None:
             decision.retry,
             decision.retry_of,
         ), history.seed
-        if not history.has_tests:
+        no_test_failed = all(node["status"] != "FAIL" for node in history.nodes)  # a warehouse's log names the test
+        if no_test_failed:
             assert other["reason"] == decision.reason, history.seed
         if decision.action == "retry":
             retries += 1
             assert selected(history, other["selector"]) == set(chosen), history.seed
-            if not history.has_tests:
+            if no_test_failed:
                 counted = (other["models"], other["total"])
                 assert counted == (decision.models, decision.total), history.seed
                 timed = [other["estimate_s"], other["full_s"], other["saved_s"]]
