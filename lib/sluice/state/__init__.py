@@ -479,7 +479,7 @@ def _made(store: "Postgres | ClickHouse", make: bool) -> Store | None:
                 store.close()
                 return None
             store.create()
-        store.check_version()
+        store.bring_up_to_date()
     except BaseException:
         store.close()
         raise

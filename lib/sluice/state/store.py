@@ -136,6 +136,14 @@ def wrong_version(name: str, version: object, way_out: str) -> SluiceError:
     )
 
 
+def upgrades(dialect: str, name: str, version: int | None, way_out: str) -> list[str]:
+    """The scripts that bring the tables of an older schema up to date, in order. Raises SluiceError (69) when there are none."""
+    steps = [SQL / dialect / "upgrade" / f"{to}.sql" for to in range((version or 0) + 1, SCHEMA_VERSION + 1)]
+    if version is None or not steps or not all(step.exists() for step in steps):
+        raise wrong_version(name, version, way_out)
+    return [step.read_text() for step in steps]
+
+
 def schema(dialect: str) -> list[str]:
     """The scripts that make the schema: tables, then views on them, then views on views."""
     scripts = [path.read_text() for path in sorted((SQL / dialect).glob("*.sql"))]
