@@ -101,7 +101,7 @@ _WORDS = {"SUCCESS": "ok", "SKIPPED": "skipped"}
 
 def _scope(run: Run) -> dict[str, Any]:
     asked = run.plan.request
-    return {name: asked.get(name) or [] for name in ("select", "exclude", "components")}
+    return {name: asked.get(name) or [] for name in ("select", "exclude", "components", "ids")}
 
 
 def _past(state: State, run: Run) -> PastRun:

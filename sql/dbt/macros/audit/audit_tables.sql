@@ -542,14 +542,10 @@ SELECT
     began.models_planned,
     began.models_total,
     began.saved_seconds,
-    EXISTS (SELECT 1 FROM {{ at }}.run_event d WHERE d.root_run_id = began.root_run_id AND d.event = 'discarded') AS is_discarded
-FROM {{ at }}.run_event began
-LEFT JOIN LATERAL (
-    SELECT e.* FROM {{ at }}.run_event e
-    WHERE e.run_id = began.run_id AND e.event = 'ended' AND e.seq > began.seq ORDER BY e.seq DESC LIMIT 1
-) ended ON true
-WHERE began.event = 'began'
-    AND NOT EXISTS (SELECT 1 FROM {{ at }}.run_event e WHERE e.run_id = began.run_id AND e.event = 'began' AND e.seq > began.seq);
+    began.root_run_id IN (SELECT d.root_run_id FROM {{ at }}.run_event d WHERE d.event = 'discarded') AS is_discarded
+FROM (SELECT DISTINCT ON (run_id) * FROM {{ at }}.run_event WHERE event = 'began' ORDER BY run_id, seq DESC) began
+LEFT JOIN (SELECT DISTINCT ON (run_id) * FROM {{ at }}.run_event WHERE event = 'ended' ORDER BY run_id, seq DESC) ended
+    ON ended.run_id = began.run_id AND ended.seq > began.seq;
 COMMENT ON VIEW {{ at }}.run_log IS 'one row a run, its latest state. RUNNING means that no end was recorded: it runs, or it was killed';
 COMMENT ON COLUMN {{ at }}.run_log.run_id IS 'whose it is';
 COMMENT ON COLUMN {{ at }}.run_log.project_name IS 'the dbt project';
