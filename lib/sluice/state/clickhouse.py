@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
+from sluice.errors import SluiceError
 from sluice.records import Plan
-from sluice.state.leases import Lease, claims_on
+from sluice.state.leases import Holder, Lease, claims_on
 from sluice.state.server import TIMEOUT_S, Uninterrupted, address, as_written, explained
 from sluice.state.store import SCHEMA_VERSION, Lock, Params, Store, at_work, schema, upgrades
 from sluice.warehouse import WarehouseError, clickhouse
@@ -148,16 +149,18 @@ class ClickHouse(Store):
     def is_held(self, run_id: str) -> bool:
         return any(claim.status == "held" for claim in claims_on(self, [f"run {run_id}"]))
 
+    def refuse_at_work(self, plan: Plan) -> None:
+        names = _names(plan)
+        for holder in claims_on(self, sorted(names)) if names else []:
+            if holder.status == "held" and holder.run_id != plan.run_id:
+                raise _taken(holder, names)
+
     def claim_models(self, plan: Plan, lock: Lock) -> None:
         assert isinstance(lock, Lease)
-        names = {f"model {plan.project}/{plan.target}/{model.unique_id}": model.unique_id for model in plan.models}
+        names = _names(plan)
         holder = lock.claim(sorted(names)) if names else None
         if holder is not None:
-            shared = sorted(names[name] for name in holder.names if name in names)
-            raise at_work(
-                shared, command=holder.command, pid=holder.pid, host=holder.host, began_at=holder.began_at,
-                run_id=holder.run_id,
-            )  # fmt: skip
+            raise _taken(holder, names)
         self._leases[plan.run_id] = lock
 
     def release_models(self, run_id: str) -> None:
@@ -166,6 +169,18 @@ class ClickHouse(Store):
 
     def close(self) -> None:
         self.db.close()
+
+
+def _names(plan: Plan) -> dict[str, str]:
+    """What a plan claims, and the models that it stands for."""
+    return {f"model {plan.project}/{plan.target}/{model.unique_id}": model.unique_id for model in plan.models}
+
+
+def _taken(holder: Holder, names: Mapping[str, str]) -> SluiceError:
+    return at_work(
+        sorted(names[name] for name in holder.names if name in names), command=holder.command, pid=holder.pid, host=holder.host,
+        began_at=holder.began_at, run_id=holder.run_id,
+    )  # fmt: skip
 
 
 def _connected(url: str, origin: str) -> ClickHouse:

@@ -1,6 +1,7 @@
 """The state in Postgres: one session, whose end frees its locks, so whoever has lost a lock can write nothing more either."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -34,10 +35,11 @@ class Postgres(Store):
         self.name = self._at.name
         with explained(self.name):
             self.db = _Session(self._at, tag="sluice state", read_only=False, timeout_s=TIMEOUT_S, rules=[])
-            names = "SELECT name FROM pg_settings WHERE name = ANY($names)"  # not every version has every one
-            for (name,) in self.db.rows(names, {"names": list(_SESSION)}):
-                self.db.execute(f"SELECT set_config('{name}', $value, false)", {"value": _SESSION[name]})
-            self.db.execute("SELECT set_config('search_path', $schema, false)", {"schema": self._quoted})
+            settings = _SESSION | {"search_path": self._quoted}
+            self.db.rows(  # not every version has every one
+                "SELECT set_config(name, CAST($values AS json) ->> name, false) FROM pg_settings WHERE name = ANY($names)",
+                {"names": list(settings), "values": json.dumps(settings)},
+            )
 
     @property
     def _quoted(self) -> str:
