@@ -244,7 +244,7 @@ DECLARE
     not_built EXCEPTION (-20001, 'dbt did not build everything: SELECT * FROM sluice.v_auto_restart_history; SELECT * FROM sluice.model_log');
     job VARCHAR;
     run_id VARCHAR;
-    session NUMBER;
+    own_session NUMBER;
     decided_at TIMESTAMP_TZ;
     decided RESULTSET;
     action VARCHAR DEFAULT 'full';
@@ -265,7 +265,7 @@ DECLARE
 BEGIN
     job := LOWER(project_name);
     run_id := UUID_STRING();
-    session := TO_NUMBER(CURRENT_SESSION());
+    own_session := TO_NUMBER(CURRENT_SESSION());
     decided_at := CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP());
 
     BEGIN
@@ -423,7 +423,7 @@ BEGIN
             saved_s := one.saved_s;
             running_session := one.running_session;
         END FOR;
-        IF (running_session <> session) THEN
+        IF (running_session <> own_session) THEN
             statements := (
             SELECT COUNT(*) AS statements
             FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_SESSION(SESSION_ID => :running_session, RESULT_LIMIT => 100))
@@ -445,7 +445,7 @@ BEGIN
         RETURN 'nothing: a run of ' || job || ' is at work in session ' || running_session;
     END IF;
 
-    intent := CASE action WHEN 'retry' THEN 'retry' ELSE 'daily' END;
+    intent := IFF(action = 'retry', 'retry', 'daily');
     attempt := retry + 1;
     args := 'build' || COALESCE(' --select ' || selector, '') || ' --vars ''{"sluice_run": "' || run_id || '"}''';
     BEGIN
@@ -453,7 +453,7 @@ BEGIN
                 event, "AT", run_id, root_run_id, plan_id, project_name, environment, intent, attempt, argv, host, pid, vars, retry_of, decision,
                 models_planned, models_total, saved_seconds
             )
-            SELECT 'began', :decided_at, :run_id, :run_id, :run_id, :job, 'snowflake', :intent, :attempt, :args, 'snowflake', :session, '{}',
+            SELECT 'began', :decided_at, :run_id, :run_id, :run_id, :job, 'snowflake', :intent, :attempt, :args, 'snowflake', :own_session, '{}',
                 :retry_of, :reason, :models, :total, :saved_s;
     EXCEPTION
         WHEN OTHER THEN

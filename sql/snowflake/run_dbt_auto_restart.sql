@@ -16,7 +16,7 @@ DECLARE
     not_built EXCEPTION (-20001, 'dbt did not build everything: SELECT * FROM sluice.v_auto_restart_history; SELECT * FROM sluice.model_log');
     job VARCHAR;
     run_id VARCHAR;
-    session NUMBER;
+    own_session NUMBER;
     decided_at TIMESTAMP_TZ;
     decided RESULTSET;
     action VARCHAR DEFAULT 'full';
@@ -37,7 +37,7 @@ DECLARE
 BEGIN
     job := LOWER(project_name);
     run_id := UUID_STRING();
-    session := TO_NUMBER(CURRENT_SESSION());
+    own_session := TO_NUMBER(CURRENT_SESSION());
     decided_at := CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP());
 
     BEGIN
@@ -56,7 +56,7 @@ BEGIN
             saved_s := one.saved_s;
             running_session := one.running_session;
         END FOR;
-        IF (running_session <> session) THEN
+        IF (running_session <> own_session) THEN
             statements := (
 {at_work}
             );
@@ -76,7 +76,7 @@ BEGIN
         RETURN 'nothing: a run of ' || job || ' is at work in session ' || running_session;
     END IF;
 
-    intent := CASE action WHEN 'retry' THEN 'retry' ELSE 'daily' END;
+    intent := IFF(action = 'retry', 'retry', 'daily');
     attempt := retry + 1;
     args := 'build' || COALESCE(' --select ' || selector, '') || ' --vars ''{"sluice_run": "' || run_id || '"}''';
     BEGIN

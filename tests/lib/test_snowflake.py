@@ -129,7 +129,7 @@ def selected(history: History, selector: str) -> set[str]:
 def test_what_the_procedure_writes_is_what_the_history_shows() -> None:
     before = a_log("shop", a_run())
     values = {
-        "job": "shop", "run_id": "run-2", "intent": "retry", "attempt": 2, "args": "build --select m15+", "session": 4712, "models": 6,
+        "job": "shop", "run_id": "run-2", "intent": "retry", "attempt": 2, "args": "build --select m15+", "own_session": 4712, "models": 6,
         "retry_of": "run-1", "reason": "retry 1 of 3: it's a 'quote'", "total": 25, "saved_s": 190.0, "decided_at": NOW, "problem": "boom",
     }  # fmt: skip
     nodes = Log("shop")
