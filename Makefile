@@ -126,11 +126,11 @@ lint: $(VENV) ## Style and types only
 
 setup: $(READY) ## The virtual environment, from the lock, with hashes, and the bundled project's package
 
-lock: ## Write requirements.txt anew from requirements.in
+lock: ## Write requirements*.txt anew from requirements*.in
 	@pipelines/lock
 
-clean: ## Remove the virtual environment (state, logs and data stay)
-	@rm -rf .venv
+clean: ## Remove the virtual environments (state, logs and data stay)
+	@rm -rf .venv .venv-snowflake
 
 help: ## This text
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-29s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -149,6 +149,13 @@ warehouse/dbt_packages/sluice:
 .venv/.clickhouse: requirements-clickhouse.txt $(VENV)
 	@echo "fetching ClickHouse into .venv (once)" >&2
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
+	@touch $@
+
+# Not into .venv: what an emulator of Snowflake wants of duckdb and pyarrow is not what the product has.
+.venv-snowflake/.installed: requirements-snowflake.txt
+	@echo "fetching an emulator of Snowflake into .venv-snowflake (once)" >&2
+	@"$(PYTHON)" -m venv .venv-snowflake
+	@.venv-snowflake/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
 .PHONY: all bars bench clean clean-logs clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill runs sample-data setup stage status sync test test-faults validate

@@ -31,7 +31,7 @@ from sluice.state import State  # noqa: E402
 
 RUNS, MODELS, BATCHES = 4000, 25, 200
 NAMES = [f"model.shop.m{number:02}" for number in range(MODELS)]
-SCOPE = {"select": [], "exclude": [], "components": []}
+SCOPE = {"select": [], "exclude": [], "components": [], "ids": []}
 
 
 def main() -> None:

@@ -99,8 +99,9 @@ class Postgres:
     Not below pytest's folder: a socket's path is short, and the server's user must be able to enter.
     """
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, connections: int = 40) -> None:
         """`durable`: every commit is on disk, as in earnest; else a crash of the machine may lose some."""
+        self._connections = connections
         if POSTGRES_BIN is None:
             pytest.fail(NO_POSTGRES)
         self._durable = "on" if durable else "off"
@@ -140,7 +141,7 @@ class Postgres:
                 f"synchronous_commit={self._durable}",
                 f"full_page_writes={self._durable}",
                 "shared_buffers=32MB",
-                "max_connections=40",
+                f"max_connections={self._connections}",
                 "listen_addresses=127.0.0.1",
                 f"port={self.port}",
                 f"unix_socket_directories={self.folder}",

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import stamina
-
 from sluice import error_classes
 from sluice.dbt_engine.client import Outcome
 from sluice.error_classes import ErrorClass, Rule
@@ -83,6 +81,8 @@ class Attempts:
 
         Raises SluiceError (75) when another process holds the database file longer than SLUICE_LOCK_WAIT_S.
         """
+        import stamina  # not above: whoever is refused a lock has no use for it, and pays a tenth of a second
+
         retries = stamina.retry_context(
             on=_Backoff(self.lock_wait_s), attempts=None, timeout=None, wait_initial=0, wait_max=0, wait_jitter=0
         )

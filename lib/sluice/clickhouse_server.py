@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -47,10 +47,14 @@ CONFIG = """<clickhouse>
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who may log in: a password, '' for none, and the settings that hold for all that they do."""
+    """Somebody who may log in: a password, '' for none, the settings that hold for all that they do, and their grants; none: all.
+
+    A grant is as in SQL, without TO. The wheel's server keeps no roles, so this is the way to have somebody with few rights.
+    """
 
     password: str = field(default="", repr=False)
     settings: Mapping[str, str | int] = field(default_factory=dict)
+    grants: Sequence[str] = ()
 
 
 class ClickHouseServer:
@@ -218,7 +222,7 @@ def _users_xml(users: Mapping[str, User]) -> str:
         profiles.append(f"<{tag}>{settings}</{tag}>")
         entries.append(
             f"<{tag}><password>{escape(user.password)}</password><networks><ip>127.0.0.1</ip></networks>"
-            f"<profile>{tag}</profile><quota>default</quota></{tag}>"
+            f"<profile>{tag}</profile><quota>default</quota>{_grants_xml(user.grants)}</{tag}>"
         )
     if "default" not in users:
         profiles.insert(0, "<default/>")
@@ -226,6 +230,11 @@ def _users_xml(users: Mapping[str, User]) -> str:
         f"<clickhouse><profiles>{''.join(profiles)}</profiles><users>{''.join(entries)}</users>"
         "<quotas><default/></quotas></clickhouse>\n"
     )
+
+
+def _grants_xml(grants: Sequence[str]) -> str:
+    queries = "".join(f"<query>{escape(grant)}</query>" for grant in grants)
+    return f"<grants>{queries}</grants>" if grants else ""
 
 
 def _free_port() -> int:

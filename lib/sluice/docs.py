@@ -13,7 +13,7 @@ import typing
 
 import msgspec
 
-from sluice import config, records
+from sluice import config, records, snowflake
 from sluice.state import store
 
 ROOT = config.ROOT
@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> int:
         ROOT / "docs/records.schema.json": schema(),
         ROOT / "README.md": readme(),
         ROOT / "sql/dbt/macros/audit/audit_tables.sql": audit_tables(),
+        ROOT / "sql/snowflake/auto_restart.sql": snowflake.set_up(),
     }
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" in arguments:
@@ -149,7 +150,7 @@ def audit_tables() -> str:
         "  at  the schema, as it stands in SQL\n-#}\n"
         "{% macro audit_tables(at) -%}\n    {{ return(adapter.dispatch('audit_tables', 'sluice')(at)) }}\n{%- endmacro %}\n"
     ]
-    for dialect in ("duckdb", "postgres", "clickhouse"):
+    for dialect in ("duckdb", "postgres", "clickhouse", "snowflake"):
         made = [f"CREATE {'DATABASE' if dialect == 'clickhouse' else 'SCHEMA'} IF NOT EXISTS {{{{ at }}}}"]
         made += [_qualified(script) for script in store.schema(dialect)]
         made += [f"INSERT INTO {{{{ at }}}}.schema_version VALUES ({store.SCHEMA_VERSION})"]

@@ -78,10 +78,7 @@ def last_dbt_run(
         found = {uid: Outcome(_WORDS.get(word, "failed"), message) for uid, word, message in nodes}
         if not set(uids) <= found.keys():
             continue
-        for uid, outcome in found.items():
-            if outcome.status == "failed" and uid.startswith(("test.", "unit_test.")):
-                blamed = Outcome("failed", f"{uid.split('.')[2]} failed")
-                found |= {up: blamed for up in parents.get(uid, ()) if up in found and found[up].status == "ok"}
+        found = blame(found, parents)
         began = began_at if began_at.tzinfo else began_at.replace(tzinfo=UTC)
         outcomes = {uid: found[uid] for uid in uids}
         given = msgspec.json.decode(variables or "{}")
@@ -89,12 +86,22 @@ def last_dbt_run(
     return None
 
 
+def blame(outcomes: Mapping[str, Outcome], parents: Mapping[str, list[str]]) -> dict[str, Outcome]:
+    """The outcomes, with a model whose test failed as a failed one."""
+    blamed = dict(outcomes)
+    for uid, outcome in outcomes.items():
+        if outcome.status == "failed" and uid.startswith(("test.", "unit_test.")):
+            failed = Outcome("failed", f"{uid.split('.')[2]} failed")
+            blamed |= {up: failed for up in parents.get(uid, ()) if up in outcomes and outcomes[up].status == "ok"}
+    return blamed
+
+
 _WORDS = {"SUCCESS": "ok", "SKIPPED": "skipped"}
 
 
 def _scope(run: Run) -> dict[str, Any]:
     asked = run.plan.request
-    return {name: asked.get(name) or [] for name in ("select", "exclude", "components")}
+    return {name: asked.get(name) or [] for name in ("select", "exclude", "components", "ids")}
 
 
 def _past(state: State, run: Run) -> PastRun:

@@ -21,20 +21,33 @@ from sluice.state import State
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for. `components` are dbt selectors, run one after the other; `vars` JSON, None: not given."""
+    """What was asked for. `components` are dbt selectors, run one after the other; `vars` JSON, None: not given; `ids` see listed_ids."""
 
     select: list[str]
     exclude: list[str]
     components: list[str]
     vars: str | None
+    ids: str | None = None
     continue_on_error: bool = False
     history: past_runs.History = "state"
     allow: list[str] = field(default_factory=list)
 
     @property
     def scope(self) -> dict[str, Any]:
-        """What makes two runs runs of the same job."""
-        return {"select": self.select, "exclude": self.exclude, "components": self.components}
+        """What makes two runs runs of the same job. Some ids are a job of their own: what became of them says nothing of all."""
+        return {"select": self.select, "exclude": self.exclude, "components": self.components, "ids": self.ids or []}
+
+    @property
+    def asked(self) -> Vars | None:
+        """The vars that were asked for, `ids` among them; None: none were. Raises SluiceError (2) when both say which ids."""
+        given: Vars | None = msgspec.json.decode(self.vars) if self.vars is not None else None
+        if self.ids is None:
+            return given
+        if given and "ids" in given:
+            raise refused(
+                "--ids and --vars both say which ids", code="plan_var_conflict", hint="leave ids out of --vars"
+            )
+        return {**(given or {}), "ids": self.ids}
 
 
 def components(given: str | None, default: str | None, *, only: str | None, skip: str | None) -> list[str]:
@@ -55,13 +68,23 @@ def components(given: str | None, default: str | None, *, only: str | None, skip
     return left
 
 
+def listed_ids(given: str | None) -> str | None:
+    """The ids `1,52`, each once and in order, so that the same ids are the same job. Raises SluiceError (2)."""
+    names = _listed(given)
+    if given is None:
+        return None
+    if not names or not all(name.isascii() and name.isdigit() for name in names):
+        raise refused(f"--ids {given}: not whole numbers", code="plan_bad_ids", hint="--ids 1,52,825")
+    return ",".join(map(str, sorted({int(name) for name in names})))
+
+
 def plan_daily(ctx: Context, request: Request, policy: Policy) -> Generator[Record, None, None]:
     """Yield the decision, and unless there is nothing to do the plan and a batch for each model that is to run.
 
     Raises SluiceError: 2 for a bad selection and for models that a full refresh left half done; 75 while the last run
     is at work; 78 when dbt cannot load the project.
     """
-    asked: Vars | None = msgspec.json.decode(request.vars) if request.vars is not None else None
+    asked = request.asked
     with ExitStack() as stack:
         project = stack.enter_context(Project(ctx.config, asked or {}))
         past, problem = _read(ctx, stack, project, request)

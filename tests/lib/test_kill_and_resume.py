@@ -13,6 +13,8 @@ import duckdb
 import msgspec
 import pytest
 
+from sluice.state import State
+
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = ROOT / "tests" / "fixtures" / "ledger"
 TABLES = ("entries", "balances", "totals")
@@ -67,9 +69,15 @@ def processes_below(pid: int) -> list[int]:
 
 
 def test_a_refresh_that_is_killed_over_and_over_ends_in_the_same_tables(ledger: dict[str, str], tmp_path: Path):
+    other = {"SLUICE_STATE_DIR": str(tmp_path / "other")}
+    killed_over_and_over(ledger, other, f"sqlite:{ledger['SLUICE_STATE_DIR']}/state.sqlite", tmp_path)
+
+
+def killed_over_and_over(ledger: dict[str, str], other: dict[str, str], state_url: str, tmp_path: Path) -> None:
+    """Kill a refresh KILLS times, resume it each time; its tables must be those of one that keeps its state in `other` and is left alone."""
     whole = ledger | {
         "SLUICE_DUCKDB_PATH": str(tmp_path / "whole" / "ledger.duckdb"),
-        "SLUICE_STATE_DIR": str(tmp_path / "other"),
+        **other,
     }
     (tmp_path / "whole").mkdir()
     uninterrupted = start(whole)
@@ -104,7 +112,8 @@ def test_a_refresh_that_is_killed_over_and_over_ends_in_the_same_tables(ledger: 
         assert b"Traceback" not in err, err.decode()
         if runner.returncode == 0:
             break
-        if not Path(ledger["SLUICE_STATE_DIR"], "state.sqlite").exists():
+        state = State.open_existing(state_url)
+        if state is None or not state.runs():
             flags = []  # killed before it began: there is nothing to resume
     assert runner.returncode == 0, err.decode()
     assert kills >= min(KILLS, 10)

@@ -107,6 +107,44 @@ def test_of_25_models_the_15th_fails_and_three_nights_run_six_the_fifth_all(nigh
     assert (decision.retry, decision.retry_of, len(batches)) == (1, "run-6", 6)
 
 
+def test_some_ids_are_a_job_of_their_own(nights: Nights) -> None:
+    """What became of one id says nothing of all: neither a success that hides a failure, nor a failure that keeps all from running."""
+    nights.broken = {"m15": "boom"}
+    nights.night()
+    nights.broken = {}
+    some = {"ids": plan_daily.listed_ids("52,1,52")}
+    decision, _, batches = nights.plan(scope=some)
+    assert decision.reason == "everything: no earlier run is known"
+    assert {batch.vars["ids"] for batch in batches} == {"1,52"}
+    nights.broken = {"m20": "boom"}
+    nights.night(scope=some)
+    decision, _, batches = nights.plan(scope={"ids": plan_daily.listed_ids("1,52")})
+    assert (decision.action, [batch.expect for batch in batches]) == ("retry", [["model.shop.m20"]])
+    assert batches[0].vars == {"ids": "1,52"}
+    decision, _, batches = nights.plan()
+    assert (decision.action, decision.retry_of, batches[0].vars) == ("retry", "run-1", {})
+
+
+def test_ids_and_other_vars_go_together() -> None:
+    def asked(vars: str | None, ids: str | None) -> object:
+        return Request([], [], [], vars, plan_daily.listed_ids(ids)).asked
+
+    assert asked(None, None) is None
+    assert asked('{"a": 1}', "7") == {"a": 1, "ids": "7"}
+    for vars, ids in [
+        (None, "1;2"),
+        (None, ""),
+        (None, ","),
+        (None, "-1"),
+        (None, "1 or 1"),
+        (None, "²"),
+        ('{"ids": "1"}', "1"),
+    ]:
+        with pytest.raises(SluiceError) as caught:
+            asked(vars, ids)
+        assert (caught.value.exit_code, bool(caught.value.hint)) == (REFUSED, True)
+
+
 def test_the_history_tells_what_retries_saved(nights: Nights) -> None:
     """0.1 s a model is what the engine says of each; the view and the command agree with a sum by hand."""
     nights.night()

@@ -134,6 +134,7 @@ class State:
         SluiceError: 75 when a living run works on one of the models or is this very run; 2 when the models belong to
         another plan that was begun and not finished, or the run was discarded.
         """
+        self.store.refuse_at_work(plan)  # most who come second are told here, before they take or wait for anything
         if not lock.acquire():
             raise busy(f"run {plan.run_id} is at work in another process", hint="sluice-state runs")
         root = plan.root_run_id or plan.run_id
@@ -575,7 +576,7 @@ def _made(store: "Postgres | ClickHouse", make: bool) -> Store | None:
                 store.close()
                 return None
             store.create()
-        store.check_version()
+        store.bring_up_to_date()
     except BaseException:
         store.close()
         raise

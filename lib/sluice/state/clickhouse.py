@@ -1,16 +1,19 @@
 """The state in ClickHouse: append only, every row kept by itself, since there are no transactions; claims in place of locks."""
 
+import re
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
+from sluice.errors import SluiceError
 from sluice.records import Plan
-from sluice.state.leases import Lease, claims_on
+from sluice.state.leases import Holder, Lease, claims_on
 from sluice.state.server import TIMEOUT_S, Uninterrupted, address, as_written, explained
-from sluice.state.store import SCHEMA_VERSION, Claimed, Lock, Params, Store, at_work, schema, wrong_version
-from sluice.warehouse import clickhouse
+from sluice.state.store import SCHEMA_VERSION, Claimed, Lock, Params, Store, at_work, schema, upgrades
+from sluice.warehouse import WarehouseError, clickhouse
 
 # What was acknowledged is there, whatever the server's defaults are, and no repeated row is taken for a duplicate.
 _SETTINGS = {
@@ -78,11 +81,44 @@ class ClickHouse(Store):
                 self.db.execute(script.rstrip().rstrip(";"))
             self.db.insert("schema_version", [{"version": SCHEMA_VERSION}])
 
-    def check_version(self) -> None:
-        """Raises SluiceError (69) when the schema is not the one that this Sluice speaks."""
+    def bring_up_to_date(self) -> None:
+        """Upgrade an older schema, after a copy of its tables into the database NAME_schema_VERSION.
+
+        There are no transactions: each step may be made twice, and the version, written last, says that all are done. Whoever is cut
+        off, or comes at the same time, makes them again. Raises SluiceError (69) for a newer schema, and for one that cannot be upgraded.
+        """
         ((version,),) = self._rows("SELECT max(version) FROM schema_version")
-        if version != SCHEMA_VERSION:
-            raise wrong_version(self.name, version, f"rename the database {self._at.schema} and start afresh")
+        if version == SCHEMA_VERSION:
+            return
+        steps = upgrades("clickhouse", self.name, version, f"rename the database {self._at.schema} and start afresh")
+        with explained(self.name):
+            self._copy(f"{self._at.schema}_schema_{version}")
+            for script in steps:
+                for statement in re.split(r";\s*\n", script):
+                    if re.sub(r"--.*", "", statement).strip():
+                        self.db.execute(statement)
+            for script in schema("clickhouse"):
+                if "CREATE VIEW" in script:
+                    self.db.execute(script.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1).rstrip().rstrip(";"))
+            self.db.insert("schema_version", [{"version": SCHEMA_VERSION}])
+
+    def _copy(self, to: str) -> None:
+        """The tables as they are now, under a temporary name until all are there; a copy that is there already stays."""
+        exists = "SELECT 1 FROM system.databases WHERE name = $name"
+        if self._rows(exists, {"name": to}):
+            return
+        tables = "SELECT name FROM system.tables WHERE database = $name AND engine LIKE '%MergeTree'"
+        fresh = self.db.quote(f"{to}_{uuid.uuid4().hex[:8]}")
+        self.db.execute(f"CREATE DATABASE {fresh}")
+        for table in (self.db.quote(name) for (name,) in self._rows(tables, {"name": self._at.schema})):
+            self.db.execute(f"CREATE TABLE {fresh}.{table} AS {table}")
+            self.db.execute(f"INSERT INTO {fresh}.{table} SELECT * FROM {table}")
+        try:
+            self.db.execute(f"RENAME DATABASE {fresh} TO {self.db.quote(to)}")
+        except WarehouseError:
+            self.db.execute(f"DROP DATABASE {fresh} SYNC")
+            if not self._rows(exists, {"name": to}):
+                raise
 
     def rows(self, sql: str, params: Params | None = None) -> list[tuple]:
         return self._rows(sql, params)
@@ -113,16 +149,18 @@ class ClickHouse(Store):
     def is_held(self, run_id: str) -> bool:
         return any(claim.status == "held" for claim in claims_on(self, [f"run {run_id}"]))
 
+    def refuse_at_work(self, plan: Plan) -> None:
+        names = _names(plan)
+        for holder in claims_on(self, sorted(names)) if names else []:
+            if holder.status == "held" and holder.run_id != plan.run_id:
+                raise _taken(holder, names)
+
     def claim_models(self, plan: Plan, lock: Lock) -> None:
         assert isinstance(lock, Lease)
-        names = {f"model {plan.project}/{plan.target}/{model.unique_id}": model.unique_id for model in plan.models}
+        names = _names(plan)
         holder = lock.claim(sorted(names)) if names else None
         if holder is not None:
-            shared = sorted(names[name] for name in holder.names if name in names)
-            raise at_work(
-                shared, command=holder.command, pid=holder.pid, host=holder.host, began_at=holder.began_at,
-                run_id=holder.run_id,
-            )  # fmt: skip
+            raise _taken(holder, names)
         self._leases[plan.run_id] = lock
 
     def claimed(self) -> list[Claimed]:
@@ -143,6 +181,18 @@ class ClickHouse(Store):
 
     def close(self) -> None:
         self.db.close()
+
+
+def _names(plan: Plan) -> dict[str, str]:
+    """What a plan claims, and the models that it stands for."""
+    return {f"model {plan.project}/{plan.target}/{model.unique_id}": model.unique_id for model in plan.models}
+
+
+def _taken(holder: Holder, names: Mapping[str, str]) -> SluiceError:
+    return at_work(
+        sorted(names[name] for name in holder.names if name in names), command=holder.command, pid=holder.pid, host=holder.host,
+        began_at=holder.began_at, run_id=holder.run_id,
+    )  # fmt: skip
 
 
 def _connected(url: str, origin: str) -> ClickHouse:

@@ -1,6 +1,7 @@
 """The state in Postgres: one session, whose end frees its locks, so whoever has lost a lock can write nothing more either."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from sluice.errors import refused, unavailable
 from sluice.records import Plan
 from sluice.state.server import TIMEOUT_S, Uninterrupted, address, as_written, explained
-from sluice.state.store import SCHEMA_VERSION, Lock, Params, Store, schema, wrong_version
+from sluice.state.store import SCHEMA_VERSION, Lock, Params, Store, schema, upgrades
 from sluice.warehouse import postgres
 
 # A session that is lost with its host is given up after a minute, not after the two hours that are TCP's default.
@@ -34,10 +35,11 @@ class Postgres(Store):
         self.name = self._at.name
         with explained(self.name):
             self.db = _Session(self._at, tag="sluice state", read_only=False, timeout_s=TIMEOUT_S, rules=[])
-            names = "SELECT name FROM pg_settings WHERE name = ANY($names)"  # not every version has every one
-            for (name,) in self.db.rows(names, {"names": list(_SESSION)}):
-                self.db.execute(f"SELECT set_config('{name}', $value, false)", {"value": _SESSION[name]})
-            self.db.execute("SELECT set_config('search_path', $schema, false)", {"schema": self._quoted})
+            settings = _SESSION | {"search_path": self._quoted}
+            self.db.rows(  # not every version has every one
+                "SELECT set_config(name, CAST($values AS json) ->> name, false) FROM pg_settings WHERE name = ANY($names)",
+                {"names": list(settings), "values": json.dumps(settings)},
+            )
 
     @property
     def _quoted(self) -> str:
@@ -60,12 +62,39 @@ class Postgres(Store):
                 self.execute(script)
             self.insert("schema_version", [{"version": SCHEMA_VERSION}])
 
-    def check_version(self) -> None:
-        """Raises SluiceError (69) when the schema is not the one that this Sluice speaks."""
+    def bring_up_to_date(self) -> None:
+        """Upgrade an older schema in one transaction, after a copy of its tables into the schema NAME_schema_VERSION.
+
+        Raises SluiceError (69) for a newer one, and for one that cannot be upgraded.
+        """
+        version = self._version()
+        if version == SCHEMA_VERSION:
+            return
+        steps = upgrades("postgres", self.name, version, f"rename the schema {self._at.schema} and start afresh")
+        with self.transaction():
+            self.execute("LOCK TABLE schema_version")
+            if self._version() != version:  # somebody else was quicker
+                return
+            self._copy(f"{self._at.schema}_schema_{version}")
+            for (name,) in self.rows(
+                "SELECT table_name FROM information_schema.views WHERE table_schema = current_schema()"
+            ):
+                self.execute(f"DROP VIEW IF EXISTS {self.db.quote(name)} CASCADE")
+            for script in steps + [script for script in schema("postgres") if "CREATE VIEW" in script]:
+                self.execute(script)
+            self.execute("UPDATE schema_version SET version = $version", {"version": SCHEMA_VERSION})
+
+    def _version(self) -> int | None:
         found = self.rows("SELECT version FROM schema_version")
-        version = found[0][0] if found else None
-        if version != SCHEMA_VERSION:
-            raise wrong_version(self.name, version, f"rename the schema {self._at.schema} and start afresh")
+        return found[0][0] if found else None
+
+    def _copy(self, to: str) -> None:
+        """The tables as they are now; nobody writes to them until the transaction ends."""
+        tables = self.rows("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+        self.execute(f"CREATE SCHEMA {self.db.quote(to)}")
+        for table in (self.db.quote(name) for (name,) in tables):
+            self.execute(f"LOCK TABLE {table}")
+            self.execute(f"CREATE TABLE {self.db.quote(to)}.{table} AS TABLE {table}")
 
     def rows(self, sql: str, params: Params | None = None) -> list[tuple]:
         with explained(self.name):

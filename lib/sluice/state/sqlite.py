@@ -10,7 +10,7 @@ from typing import Any
 
 from sluice.errors import busy, unavailable
 from sluice.locks import RunLock, is_held
-from sluice.state.store import SCHEMA_VERSION, SQL, Params, Store, damaged, schema, wrong_version
+from sluice.state.store import SCHEMA_VERSION, Params, Store, damaged, schema, upgrades
 
 
 class SQLite(Store):
@@ -83,14 +83,12 @@ class SQLite(Store):
         version = self._version()
         if version == SCHEMA_VERSION:
             return
-        steps = [SQL / "sqlite" / "upgrade" / f"{to}.sql" for to in range((version or 0) + 1, SCHEMA_VERSION + 1)]
-        if version is None or not steps or not all(step.exists() for step in steps):
-            raise wrong_version(self.name, version, f"move {self.name} and its -wal away and start afresh")
+        steps = upgrades("sqlite", self.name, version, f"move {self.name} and its -wal away and start afresh")
         with self._explained():
             self._copy(self._path.with_name(f"{self._path.name}.schema-{version}"))
         with self.transaction():
             if self._version() == version:  # else somebody else was quicker
-                for script in [step.read_text() for step in steps] + self._views():
+                for script in steps + self._views():
                     for statement in _statements(script):
                         self.db.execute(statement)
                 self.db.execute("UPDATE schema_version SET version = $version", {"version": SCHEMA_VERSION})

@@ -88,30 +88,41 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    def refuse_at_work(self, plan: Plan) -> None:
+        """Raises SluiceError (75) when a living run has one of the plan's models. A look that waits for nobody."""
+        for rows in self._owned(plan).values():
+            if self.is_held(rows[0][1]):
+                _, run_id, host, pid, command, began_at = rows[0]
+                shared = sorted(row[0] for row in rows)
+                raise at_work(shared, command=command, pid=pid, host=host, began_at=began_at, run_id=run_id)
+
     def claim_models(self, plan: Plan, lock: Lock) -> None:
         """Take the plan's models for its run. Raises SluiceError (75) when a living run has one of them."""
+        self.refuse_at_work(plan)
+        for dead in (*self._owned(plan), plan.run_id):
+            self.release_models(dead)
+        own = whoami()
+        self.insert(
+            "model_lock",
+            [
+                {"project_name": plan.project, "environment": plan.target, "unique_id": model.unique_id, "run_id": plan.run_id, **own}
+                for model in sorted(plan.models, key=lambda model: model.unique_id)
+            ],
+        )  # fmt: skip
+
+    def _owned(self, plan: Plan) -> dict[str, list[tuple]]:
+        """The rows of model_lock that other runs have on the plan's models, by run."""
         mine = {model.unique_id for model in plan.models}
         held = self.rows(
             """SELECT unique_id, run_id, host, pid, command, began_at FROM model_lock
                WHERE project_name = $project AND environment = $target""",
             {"project": plan.project, "target": plan.target},
         )
-        for owner in {row[1] for row in held if row[0] in mine and row[1] != plan.run_id}:
-            rows = [row for row in held if row[1] == owner]
-            if self.is_held(owner):
-                _, _, host, pid, command, began_at = rows[0]
-                shared = sorted(row[0] for row in rows if row[0] in mine)
-                raise at_work(shared, command=command, pid=pid, host=host, began_at=began_at, run_id=owner)
-            self.release_models(owner)
-        self.release_models(plan.run_id)
-        own = whoami()
-        self.insert(
-            "model_lock",
-            [
-                {"project_name": plan.project, "environment": plan.target, "unique_id": uid, "run_id": plan.run_id, **own}
-                for uid in sorted(mine)
-            ],
-        )  # fmt: skip
+        owned: dict[str, list[tuple]] = {}
+        for row in held:
+            if row[0] in mine and row[1] != plan.run_id:
+                owned.setdefault(row[1], []).append(row)
+        return owned
 
     def claimed(self) -> list[Claimed]:
         """Who has claimed models, those among them whose process is gone."""
@@ -159,6 +170,14 @@ def wrong_version(name: str, version: object, way_out: str) -> SluiceError:
         code="state_schema",
         hint="run the newer Sluice that wrote it" if newer else way_out,
     )
+
+
+def upgrades(dialect: str, name: str, version: int | None, way_out: str) -> list[str]:
+    """The scripts that bring the tables of an older schema up to date, in order. Raises SluiceError (69) when there are none."""
+    steps = [SQL / dialect / "upgrade" / f"{to}.sql" for to in range((version or 0) + 1, SCHEMA_VERSION + 1)]
+    if version is None or not steps or not all(step.exists() for step in steps):
+        raise wrong_version(name, version, way_out)
+    return [step.read_text() for step in steps]
 
 
 def schema(dialect: str) -> list[str]:

@@ -1,4 +1,6 @@
 -- run_log: one row a run, its latest state. RUNNING means that no end was recorded: it runs, or it was killed.
+-- The latest row of each run by sorting once: looked up run by run, "seq > began.seq" scans all later rows for each while the
+-- table has no statistics yet, 2.7 s for 4,000 runs in place of 0.05.
 CREATE VIEW run_log AS
 SELECT
     began.run_id,
@@ -25,14 +27,10 @@ SELECT
     began.models_planned,
     began.models_total,
     began.saved_seconds,
-    EXISTS (SELECT 1 FROM run_event d WHERE d.root_run_id = began.root_run_id AND d.event = 'discarded') AS is_discarded
-FROM run_event began
-LEFT JOIN LATERAL (
-    SELECT e.* FROM run_event e
-    WHERE e.run_id = began.run_id AND e.event = 'ended' AND e.seq > began.seq ORDER BY e.seq DESC LIMIT 1
-) ended ON true
-WHERE began.event = 'began'
-    AND NOT EXISTS (SELECT 1 FROM run_event e WHERE e.run_id = began.run_id AND e.event = 'began' AND e.seq > began.seq);
+    began.root_run_id IN (SELECT d.root_run_id FROM run_event d WHERE d.event = 'discarded') AS is_discarded
+FROM (SELECT DISTINCT ON (run_id) * FROM run_event WHERE event = 'began' ORDER BY run_id, seq DESC) began
+LEFT JOIN (SELECT DISTINCT ON (run_id) * FROM run_event WHERE event = 'ended' ORDER BY run_id, seq DESC) ended
+    ON ended.run_id = began.run_id AND ended.seq > began.seq;
 COMMENT ON VIEW run_log IS 'one row a run, its latest state. RUNNING means that no end was recorded: it runs, or it was killed';
 COMMENT ON COLUMN run_log.run_id IS 'whose it is';
 COMMENT ON COLUMN run_log.project_name IS 'the dbt project';

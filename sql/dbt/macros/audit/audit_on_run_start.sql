@@ -29,11 +29,11 @@
     {{ return(not env_var('SLUICE_STARTED_DBT', '')) }}
 {%- endmacro %}
 
-{#- What each event of this invocation says of it. -#}
+{#- What each event of this invocation says of it. The var sluice_run is the run it belongs to, where a procedure began one. -#}
 {% macro audit_run(event) -%}
     {{ return({
         'event': event, 'at': sluice.audit_time(modules.datetime.datetime.now(modules.pytz.utc)), 'run_id': invocation_id,
-        'root_run_id': invocation_id, 'plan_id': invocation_id, 'project_name': project_name, 'environment': target.name,
+        'root_run_id': var('sluice_run', invocation_id), 'plan_id': invocation_id, 'project_name': project_name, 'environment': target.name,
         'intent': 'dbt', 'attempt': 1, 'code_version': 'dbt ' ~ dbt_version,
     }) }}
 {%- endmacro %}
@@ -47,9 +47,11 @@
 {#- Whether the last of the tables and views to be made is there. -#}
 {% macro audit_tables_exist() -%}
     {%- set here = " and table_catalog = '" ~ target.database ~ "'" if target.type == 'duckdb' else '' -%}
+    {%- set schema, last = var('sluice_audit_schema', 'sluice'), 'auto_restart_history' -%}
+    {%- if target.type == 'snowflake' -%}{%- set schema, last = schema | upper, last | upper -%}{%- endif -%}
     {%- set found = run_query(
-        "select count(*) from information_schema.tables where table_name = 'auto_restart_history' and table_schema = "
-        ~ sluice.quoted(var('sluice_audit_schema', 'sluice')) ~ here
+        "select count(*) from information_schema.tables where table_name = " ~ sluice.quoted(last) ~ " and table_schema = "
+        ~ sluice.quoted(schema) ~ here
     ) -%}
     {{ return(found.rows[0][0] > 0) }}
 {%- endmacro %}
@@ -61,6 +63,10 @@
 
 {% macro default__audit_time(text) -%}
     {{ return({'sql': "cast('" ~ text ~ "+00' as timestamptz)"}) }}
+{%- endmacro %}
+
+{% macro snowflake__audit_time(text) -%}
+    {{ return({'sql': "'" ~ text ~ "+00:00'"}) }}
 {%- endmacro %}
 
 {% macro clickhouse__audit_time(text) -%}

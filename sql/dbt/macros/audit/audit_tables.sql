@@ -542,14 +542,10 @@ SELECT
     began.models_planned,
     began.models_total,
     began.saved_seconds,
-    EXISTS (SELECT 1 FROM {{ at }}.run_event d WHERE d.root_run_id = began.root_run_id AND d.event = 'discarded') AS is_discarded
-FROM {{ at }}.run_event began
-LEFT JOIN LATERAL (
-    SELECT e.* FROM {{ at }}.run_event e
-    WHERE e.run_id = began.run_id AND e.event = 'ended' AND e.seq > began.seq ORDER BY e.seq DESC LIMIT 1
-) ended ON true
-WHERE began.event = 'began'
-    AND NOT EXISTS (SELECT 1 FROM {{ at }}.run_event e WHERE e.run_id = began.run_id AND e.event = 'began' AND e.seq > began.seq);
+    began.root_run_id IN (SELECT d.root_run_id FROM {{ at }}.run_event d WHERE d.event = 'discarded') AS is_discarded
+FROM (SELECT DISTINCT ON (run_id) * FROM {{ at }}.run_event WHERE event = 'began' ORDER BY run_id, seq DESC) began
+LEFT JOIN (SELECT DISTINCT ON (run_id) * FROM {{ at }}.run_event WHERE event = 'ended' ORDER BY run_id, seq DESC) ended
+    ON ended.run_id = began.run_id AND ended.seq > began.seq;
 COMMENT ON VIEW {{ at }}.run_log IS 'one row a run, its latest state. RUNNING means that no end was recorded: it runs, or it was killed';
 COMMENT ON COLUMN {{ at }}.run_log.run_id IS 'whose it is';
 COMMENT ON COLUMN {{ at }}.run_log.project_name IS 'the dbt project';
@@ -838,4 +834,210 @@ COMMENT 'the daily runs, full builds and retries, and what each retry saved: the
 INSERT INTO {{ at }}.schema_version VALUES (2)
     {%- endset -%}
     {{ return([s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10]) }}
+{%- endmacro %}
+
+{% macro snowflake__audit_tables(at) -%}
+    {%- set s0 -%}
+CREATE SCHEMA IF NOT EXISTS {{ at }}
+    {%- endset -%}
+    {%- set s1 -%}
+CREATE TABLE IF NOT EXISTS {{ at }}.model_event (
+    seq              NUMBER(38, 0) AUTOINCREMENT START 1 INCREMENT 1 ORDER COMMENT 'order of writing',
+    "AT"             TIMESTAMP_TZ(3) NOT NULL COMMENT 'when it was written, UTC',
+    run_id           VARCHAR NOT NULL         COMMENT 'the run',
+    project_name     VARCHAR NOT NULL         COMMENT 'the dbt project',
+    model_name       VARCHAR NOT NULL         COMMENT 'its name',
+    unique_id        VARCHAR NOT NULL         COMMENT 'dbt''s id of the node',
+    batch_id         VARCHAR NOT NULL         COMMENT 'the batch in which it ran',
+    status           VARCHAR NOT NULL         COMMENT 'SUCCESS, ERROR, SKIPPED',
+    duration_seconds DOUBLE NOT NULL          COMMENT 'seconds that dbt measured',
+    rows_affected    NUMBER(38, 0)            COMMENT 'rows that the adapter says it wrote',
+    message          VARCHAR                  COMMENT 'the warehouse''s words',
+    schema_name      VARCHAR                  COMMENT 'where the model is kept',
+    database_name    VARCHAR                  COMMENT 'where the model is kept',
+    materialization  VARCHAR                  COMMENT 'how the model is kept',
+    is_incremental   BOOLEAN                  COMMENT 'true: rows were added, false: the relation was made anew',
+    started_at       TIMESTAMP_TZ(3)          COMMENT 'beginning of the batch in which it ran',
+    ended_at         TIMESTAMP_TZ(3)          COMMENT 'end of the batch in which it ran'
+)
+COMMENT = 'what became of each dbt node, append only; the source of model history'
+    {%- endset -%}
+    {%- set s2 -%}
+CREATE TABLE IF NOT EXISTS {{ at }}.run_event (
+    seq              NUMBER(38, 0) AUTOINCREMENT START 1 INCREMENT 1 ORDER COMMENT 'order of writing',
+    event            VARCHAR NOT NULL         COMMENT 'began, ended or discarded',
+    "AT"             TIMESTAMP_TZ(3) NOT NULL COMMENT 'when it was written, UTC',
+    run_id           VARCHAR NOT NULL         COMMENT 'id of the run; dbt: its invocation_id',
+    root_run_id      VARCHAR NOT NULL         COMMENT 'the run that this invocation of dbt belongs to',
+    plan_id          VARCHAR NOT NULL         COMMENT 'hash of what the plan would do',
+    project_name     VARCHAR NOT NULL         COMMENT 'the dbt project',
+    environment      VARCHAR NOT NULL         COMMENT 'the dbt target',
+    intent           VARCHAR NOT NULL         COMMENT 'daily, retry; dbt: one invocation',
+    attempt          NUMBER(38, 0) NOT NULL   COMMENT '1 for the first run, then counted up by each resume or retry',
+    run_status       VARCHAR                  COMMENT 'ended: SUCCESS, FAILED, CANCELLED',
+    models_run       NUMBER(38, 0)            COMMENT 'ended: models that were run',
+    models_failed    NUMBER(38, 0)            COMMENT 'ended: models that failed',
+    plan             VARCHAR                  COMMENT 'began: the plan record, JSON',
+    argv             VARCHAR                  COMMENT 'began: the command, JSON',
+    host             VARCHAR                  COMMENT 'began: where it runs',
+    pid              NUMBER(38, 0)            COMMENT 'began: the session of the procedure',
+    code_version     VARCHAR                  COMMENT 'began: version of Sluice',
+    message          VARCHAR                  COMMENT 'ended: why, when it did not end well',
+    vars             VARCHAR                  COMMENT 'began: the vars that were asked for, JSON',
+    retry_of         VARCHAR                  COMMENT 'began: the run whose failure is retried; null, it is no retry',
+    decision         VARCHAR                  COMMENT 'began: why the plan is what it is, in words',
+    models_planned   NUMBER(38, 0)            COMMENT 'began: models that it is to run',
+    models_total     NUMBER(38, 0)            COMMENT 'began: models that a full build would run',
+    saved_seconds    DOUBLE                   COMMENT 'began: measured seconds of the models that did not run again'
+)
+COMMENT = 'what happened to each run, append only. One run is one attempt to carry out a plan. Written by RUN_DBT_AUTO_RESTART and the hooks of dbt'
+    {%- endset -%}
+    {%- set s3 -%}
+CREATE TABLE IF NOT EXISTS {{ at }}.schema_version (
+    version          NUMBER(38, 0) NOT NULL COMMENT 'the version'
+)
+COMMENT = 'one row, the version of this schema. lib/sluice/state/store.py knows which one it speaks'
+    {%- endset -%}
+    {%- set s4 -%}
+CREATE OR REPLACE VIEW {{ at }}.model_log (
+    log_id               COMMENT 'id of the row',
+    run_id               COMMENT 'whose it is',
+    project_name         COMMENT 'the dbt project',
+    model_name           COMMENT 'unique_id of the model; null, a whole selection',
+    unique_id            COMMENT 'dbt''s id of the model',
+    schema_name          COMMENT 'where the model is kept',
+    database_name        COMMENT 'where the model is kept',
+    materialization      COMMENT 'how the model is kept',
+    batch_id             COMMENT 'hash of project, target, model, stage, window, vars, mode',
+    status               COMMENT 'SUCCESS, ERROR, SKIPPED',
+    started_at           COMMENT 'beginning of the batch in which it ran',
+    ended_at             COMMENT 'end of the batch in which it ran',
+    rows_affected        COMMENT 'rows that the adapter says it wrote',
+    is_incremental       COMMENT 'true: rows were added, false: the relation was made anew',
+    message              COMMENT 'the error',
+    duration_seconds     COMMENT 'seconds'
+)
+COMMENT = 'one row for each time that a model ran, or was skipped' AS
+SELECT
+    CAST(seq AS VARCHAR)                          AS log_id,
+    run_id,
+    project_name,
+    model_name,
+    unique_id,
+    schema_name,
+    database_name,
+    materialization,
+    batch_id,
+    status,
+    started_at,
+    ended_at,
+    rows_affected,
+    is_incremental,
+    message,
+    duration_seconds
+FROM {{ at }}.model_event
+    {%- endset -%}
+    {%- set s5 -%}
+CREATE OR REPLACE VIEW {{ at }}.run_log (
+    run_id               COMMENT 'whose it is',
+    project_name         COMMENT 'the dbt project',
+    environment          COMMENT 'the dbt target',
+    run_started_at       COMMENT 'when it began, UTC',
+    run_ended_at         COMMENT 'when it ended, UTC; null, no end was recorded',
+    run_duration_seconds COMMENT 'from beginning to end',
+    run_status           COMMENT 'RUNNING, SUCCESS, FAILED, CANCELLED; RUNNING: it runs, or it was killed',
+    models_run           COMMENT 'models that were run',
+    models_failed        COMMENT 'models that failed',
+    intent               COMMENT 'daily, retry; dbt: one invocation',
+    attempt              COMMENT 'from 1, over all runs of the plan',
+    argv                 COMMENT 'the command, JSON',
+    vars                 COMMENT 'the vars that were asked for, JSON',
+    code_version         COMMENT 'version of Sluice',
+    root_run_id          COMMENT 'the run that this invocation of dbt belongs to',
+    plan_id              COMMENT 'the plan',
+    plan                 COMMENT 'the plan record, JSON',
+    host                 COMMENT 'where the owner runs',
+    pid                  COMMENT 'the session of the procedure',
+    retry_of             COMMENT 'the run whose failure is retried; null, it is no retry',
+    decision             COMMENT 'why the plan is what it is, in words',
+    models_planned       COMMENT 'models that it is to run',
+    models_total         COMMENT 'models that a full build would run',
+    saved_seconds        COMMENT 'measured seconds of the models that did not run again',
+    is_discarded         COMMENT 'a person gave the plan up'
+)
+COMMENT = 'one row a run, its latest state. RUNNING means that no end was recorded: it runs, or it was killed' AS
+SELECT
+    began.run_id,
+    began.project_name,
+    began.environment,
+    began."AT"                                     AS run_started_at,
+    ended."AT"                                     AS run_ended_at,
+    TIMESTAMPDIFF(millisecond, began."AT", ended."AT") / 1000 AS run_duration_seconds,
+    coalesce(ended.run_status, 'RUNNING')        AS run_status,
+    ended.models_run,
+    ended.models_failed,
+    began.intent,
+    began.attempt,
+    began.argv,
+    began.vars,
+    began.code_version,
+    began.root_run_id,
+    began.plan_id,
+    began.plan,
+    began.host,
+    began.pid,
+    began.retry_of,
+    began.decision,
+    began.models_planned,
+    began.models_total,
+    began.saved_seconds,
+    began.root_run_id IN (SELECT d.root_run_id FROM {{ at }}.run_event d WHERE d.event = 'discarded') AS is_discarded
+FROM (SELECT * FROM {{ at }}.run_event WHERE event = 'began' QUALIFY ROW_NUMBER() OVER (PARTITION BY run_id ORDER BY seq DESC) = 1) began
+LEFT JOIN (SELECT * FROM {{ at }}.run_event WHERE event = 'ended' QUALIFY ROW_NUMBER() OVER (PARTITION BY run_id ORDER BY seq DESC) = 1) ended
+    ON ended.run_id = began.run_id AND ended.seq > began.seq
+    {%- endset -%}
+    {%- set s6 -%}
+CREATE OR REPLACE VIEW {{ at }}.auto_restart_history (
+    run_id               COMMENT 'whose it is',
+    project_name         COMMENT 'the dbt project',
+    environment          COMMENT 'the dbt target',
+    run_started_at       COMMENT 'when it began, UTC',
+    run_ended_at         COMMENT 'when it ended, UTC; null, no end was recorded',
+    run_duration_seconds COMMENT 'from beginning to end',
+    run_status           COMMENT 'RUNNING, SUCCESS, FAILED, CANCELLED; RUNNING: it runs, or it was killed',
+    run_type             COMMENT 'full or retry',
+    retry_of             COMMENT 'the run whose failure is retried; null, it is no retry',
+    retry_sequence       COMMENT 'which retry of the failure, from 1; 0, a full build',
+    models_run           COMMENT 'models that were run',
+    models_failed        COMMENT 'models that failed',
+    models_planned       COMMENT 'models that it is to run',
+    models_total         COMMENT 'models that a full build would run',
+    saved_seconds        COMMENT 'measured seconds of the models that did not run again',
+    decision             COMMENT 'why the plan is what it is, in words'
+)
+COMMENT = 'the daily runs, full builds and retries, and what each retry saved: the last measured durations of the models that it did not run again' AS
+SELECT
+    run_id,
+    project_name,
+    environment,
+    run_started_at,
+    run_ended_at,
+    run_duration_seconds,
+    run_status,
+    CASE intent WHEN 'retry' THEN 'retry' ELSE 'full' END AS run_type,
+    retry_of,
+    attempt - 1                                  AS retry_sequence,
+    models_run,
+    models_failed,
+    models_planned,
+    models_total,
+    coalesce(saved_seconds, 0)                   AS saved_seconds,
+    decision
+FROM {{ at }}.run_log
+WHERE intent IN ('daily', 'retry')
+    {%- endset -%}
+    {%- set s7 -%}
+INSERT INTO {{ at }}.schema_version VALUES (2)
+    {%- endset -%}
+    {{ return([s0, s1, s2, s3, s4, s5, s6, s7]) }}
 {%- endmacro %}

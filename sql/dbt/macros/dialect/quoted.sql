@@ -15,3 +15,7 @@
 {% macro clickhouse__quoted(value) -%}
     {{ return("'" ~ value | replace('\\', '\\\\') | replace("'", "\\'") ~ "'") }}
 {%- endmacro %}
+
+{% macro snowflake__quoted(value) -%}
+    {{ return(sluice.clickhouse__quoted(value)) }}
+{%- endmacro %}

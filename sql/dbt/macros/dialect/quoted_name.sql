@@ -14,3 +14,8 @@
 {% macro clickhouse__quoted_name(name) -%}
     {{ return('`' ~ name | replace('\\', '\\\\') | replace('`', '\\`') ~ '`') }}
 {%- endmacro %}
+
+{#- In capitals, as Snowflake keeps a name that is written without quotes. -#}
+{% macro snowflake__quoted_name(name) -%}
+    {{ return('"' ~ name | upper | replace('"', '""') ~ '"') }}
+{%- endmacro %}

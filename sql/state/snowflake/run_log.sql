@@ -1,0 +1,58 @@
+-- run_log: one row a run, its latest state. RUNNING means that no end was recorded: it runs, or it was killed.
+CREATE VIEW run_log (
+    run_id               COMMENT 'whose it is',
+    project_name         COMMENT 'the dbt project',
+    environment          COMMENT 'the dbt target',
+    run_started_at       COMMENT 'when it began, UTC',
+    run_ended_at         COMMENT 'when it ended, UTC; null, no end was recorded',
+    run_duration_seconds COMMENT 'from beginning to end',
+    run_status           COMMENT 'RUNNING, SUCCESS, FAILED, CANCELLED; RUNNING: it runs, or it was killed',
+    models_run           COMMENT 'models that were run',
+    models_failed        COMMENT 'models that failed',
+    intent               COMMENT 'daily, retry; dbt: one invocation',
+    attempt              COMMENT 'from 1, over all runs of the plan',
+    argv                 COMMENT 'the command, JSON',
+    vars                 COMMENT 'the vars that were asked for, JSON',
+    code_version         COMMENT 'version of Sluice',
+    root_run_id          COMMENT 'the run that this invocation of dbt belongs to',
+    plan_id              COMMENT 'the plan',
+    plan                 COMMENT 'the plan record, JSON',
+    host                 COMMENT 'where the owner runs',
+    pid                  COMMENT 'the session of the procedure',
+    retry_of             COMMENT 'the run whose failure is retried; null, it is no retry',
+    decision             COMMENT 'why the plan is what it is, in words',
+    models_planned       COMMENT 'models that it is to run',
+    models_total         COMMENT 'models that a full build would run',
+    saved_seconds        COMMENT 'measured seconds of the models that did not run again',
+    is_discarded         COMMENT 'a person gave the plan up'
+)
+COMMENT = 'one row a run, its latest state. RUNNING means that no end was recorded: it runs, or it was killed' AS
+SELECT
+    began.run_id,
+    began.project_name,
+    began.environment,
+    began."AT"                                     AS run_started_at,
+    ended."AT"                                     AS run_ended_at,
+    TIMESTAMPDIFF(millisecond, began."AT", ended."AT") / 1000 AS run_duration_seconds,
+    coalesce(ended.run_status, 'RUNNING')        AS run_status,
+    ended.models_run,
+    ended.models_failed,
+    began.intent,
+    began.attempt,
+    began.argv,
+    began.vars,
+    began.code_version,
+    began.root_run_id,
+    began.plan_id,
+    began.plan,
+    began.host,
+    began.pid,
+    began.retry_of,
+    began.decision,
+    began.models_planned,
+    began.models_total,
+    began.saved_seconds,
+    began.root_run_id IN (SELECT d.root_run_id FROM run_event d WHERE d.event = 'discarded') AS is_discarded
+FROM (SELECT * FROM run_event WHERE event = 'began' QUALIFY ROW_NUMBER() OVER (PARTITION BY run_id ORDER BY seq DESC) = 1) began
+LEFT JOIN (SELECT * FROM run_event WHERE event = 'ended' QUALIFY ROW_NUMBER() OVER (PARTITION BY run_id ORDER BY seq DESC) = 1) ended
+    ON ended.run_id = began.run_id AND ended.seq > began.seq;
