@@ -41,6 +41,7 @@ class Digest:
     unmerged: list[PartitionResult] = field(default_factory=list)
     synced: list[SyncResult] = field(default_factory=list)
     results: list[BatchResult] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)  # each once, in their order
     errors: list[Error] = field(default_factory=list)
     duration_s: float = 0.0
     exit_code: int = 0
@@ -52,6 +53,7 @@ class Digest:
             self.plan = record
         elif isinstance(record, BatchResult):
             self.counts[record.status] += 1
+            self.notes |= dict.fromkeys(record.notes)
             if self.plan is not None and self.plan.request.get("components"):
                 self.results.append(record)
             if record.status == "failed":
@@ -129,6 +131,7 @@ class Digest:
         if self.decision is not None and (self.decision.action != "full" or self.decision.severity != "INFO"):
             told.append(self.decision.reason)
         told += components.summary(self.plan, self.results, self.checks) if self.plan else []
+        told += _named("notes", list(self.notes))
         told += [_brought(result) for result in self.synced]
         told += _named("failed batches", [f"failed  {_where(result)}: {result.error}" for result in self.failed])
         told += _named("red checks", [f"red  {check.check} of {check.subject}: {check.error}" for check in self.red])

@@ -24,7 +24,7 @@ def notify(ctx: Context, *, dead_man: str | None = None) -> Generator[Record, No
     rehearsal = ctx.dry_run or (digest.plan is not None and digest.plan.dry_run)
     lines = digest.lines()
     for line in lines if not rehearsal else []:
-        ctx.log.log(logging.getLevelNamesMapping()[digest.severity], "%s", line)
+        ctx.log.log(logging.getLevelNamesMapping()[digest.severity], "%s", line, extra={"file_only": not told})
     yield NotifyResult(
         channel="log",
         severity=digest.severity,

@@ -38,9 +38,12 @@ class Request:
 
 
 def components(given: str | None, default: str | None, *, only: str | None, skip: str | None) -> list[str]:
-    """The components to run, in order. Raises SluiceError (2) for one that is not among them, and when none is left."""
+    """The components to run, in order; `only` and `skip` may leave `tag:` out. Raises SluiceError (2) for one that is not
+    among them, and when none is left."""
     known = _listed(given if given is not None else default)
-    wanted, left_out = _listed(only), _listed(skip)
+    wanted, left_out = (
+        [f"tag:{name}" if f"tag:{name}" in known else name for name in _listed(names)] for names in (only, skip)
+    )
     for flag, names in (("--only", wanted), ("--skip", left_out)):
         for name in names:
             if name not in known:
