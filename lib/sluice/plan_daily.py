@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import error_classes, past_runs, planning, restart
+from sluice import error_classes, known_values, past_runs, planning, restart
 from sluice.command import Context
 from sluice.errors import BUSY, UNAVAILABLE, SluiceError, busy, refused, suggestion
 from sluice.guards import check as guards
@@ -75,6 +75,7 @@ def plan_daily(ctx: Context, request: Request, policy: Policy) -> Generator[Reco
         if decided is None or decided[0].action == "full":
             decided = _decide(ctx, request, policy, past, project, asked or {}, asked)
         decision, plan, batches = decided
+        known_values.check(project, own)
         if problem is not None:
             decision.severity = "ERROR"
             decision.reason = plan.decision = f"everything: what ran before cannot be read: {redact(problem.message)}"

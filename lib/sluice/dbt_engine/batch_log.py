@@ -12,7 +12,6 @@ from dbt_common.exceptions import env_secrets
 from sluice.dbt_engine.invocation import scrubbed
 from sluice.log import redactor
 
-
 _NOTE = "sluice note: "  # what the macro sluice.note writes before its text
 _MOST_NOTES = 20
 
