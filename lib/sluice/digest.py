@@ -90,18 +90,23 @@ class Digest:
         return max(found, key=SEVERITIES.index)
 
     @property
+    def troubles(self) -> list[str]:
+        """A key for each thing that is wrong, the same night after night."""
+        found = [
+            *(("model", str(result.model)) for result in self.failed),
+            *(("error", error.code) for error in self.errors),
+            *(("check", f"{check.check} {check.subject}") for check in self.red),
+            *(("table", one.table) for one in self.unmerged),
+            *(("source", result.source) for result in self.synced if result.status == "failed"),
+        ]
+        return sorted({content_hash(one) for one in found})
+
+    @property
     def dedupe_key(self) -> str:
         """The same for the same trouble, night after night."""
         where = [self.plan.project, self.plan.target, self.plan.intent] if self.plan else []
         where = ["daily" if part == "retry" else part for part in where]  # a retry that fails is the old trouble
-        trouble = [
-            {str(result.model) for result in self.failed},
-            {error.code for error in self.errors},
-            {f"{check.check} {check.subject}" for check in self.red},
-            {one.table for one in self.unmerged},
-            {result.source for result in self.synced if result.status == "failed"},
-        ]
-        return content_hash([where, *map(sorted, trouble)])
+        return content_hash([where, *self.troubles])
 
     def lines(self) -> list[str]:
         what = (
