@@ -161,3 +161,12 @@ def test_an_id_that_is_not_delivered_any_more_is_left_alone_and_named_and_a_back
     assert "sql:stale" in run.stdout
     log = next(market.log_dir.glob("refresh-*.log")).read_text()
     assert "backfill: id 52 rebuilt from" in log
+
+    def last_emas() -> dict[int, str]:
+        return dict(market.query("select id, max(ts)::date::varchar from analytics.ema_v2 group by id"))
+
+    assert last_emas() == {1: str(DAY), 52: str(DAY), 825: str(DAY)}, "id 1 is as it was"
+    assert market.run("emas", SKIP_STALE_CHECK="1", ONLY="v2").returncode == 0
+    assert last_emas()[1] == str(DAY - timedelta(days=5))
+    refusal = market.run(IDS="52,999")
+    assert refusal.returncode == 2 and "unknown id 999" in refusal.stderr
