@@ -20,13 +20,13 @@ full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUM
 refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS= COHORT= RECOMPUTE=1 RESUME=1 DRY_RUN=1]
 	@pipelines/refill
 
-daily-refresh: $(READY) ## Every model once, after a failure only what it left, with a dated log [SELECT= COMPONENTS=a,b IDS=1,52 NO_RESTART=1 DRY_RUN=1]
+daily-refresh: $(READY) ## Every model once, after a failure only what it left; checks, a digest, a dated log [SELECT= COMPONENTS=a,b ONLY=bars SKIP= IDS=1,52 TO= FULL_REBUILD=1 CONTINUE_ON_ERROR=0 NO_RESTART=1 VERBOSE=1 DRY_RUN=1]
 	@pipelines/daily-refresh
 
-bars: $(READY) ## The price bars alone [IDS= ONLY= SKIP= FULL_REBUILD=1 ON_BACKFILL=stop DRY_RUN=1]
+bars: $(READY) ## The price bars alone, checked [IDS= ONLY=1d,cal_us SKIP= FULL_REBUILD=1 ON_BACKFILL=stop CONTINUE_ON_ERROR=0 VERBOSE=1 DRY_RUN=1]
 	@pipelines/bars
 
-emas: $(READY) ## The EMAs alone [IDS= ONLY= SKIP= FULL_REBUILD=1 STALENESS_HOURS=48 SKIP_STALE_CHECK=1 DRY_RUN=1]
+emas: $(READY) ## The EMAs alone, checked [IDS= ONLY=multi_tf,v2 SKIP= FULL_REBUILD=1 STALENESS_HOURS=48 SKIP_STALE_CHECK=1 CONTINUE_ON_ERROR=0 VERBOSE=1 DRY_RUN=1]
 	@pipelines/emas
 
 validate: $(READY) ## Whether bars and EMAs are whole: gaps, duplicates, ranges, rows against the source [SINCE= TO=]

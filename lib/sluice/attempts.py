@@ -160,15 +160,18 @@ class Attempts:
             raise
         nodes = [_node(node) for node in outcome.nodes]
         self._tell_of_hooks(batch, outcome.hooks_s, time.monotonic() - began)
+        notes = [redact(note) for note in outcome.notes]
         if outcome.status == "ok":
-            return self._record(batch, result("ok", nodes=nodes))
+            return self._record(batch, result("ok", nodes=nodes, notes=notes))
         if outcome.status == "lost":  # no outcome is recorded: it is unknown, and stays so until somebody has looked
             raise Failed(result("failed", error=outcome.error), "transient", "the dbt process died")
         error = redact(
             outcome.error or next((node.message for node in nodes if node.message), None) or "dbt gave no reason"
         )
         rule = error_classes.rule_for(error, self.plan.adapter, self.rules)
-        failed = self._record(batch, result("failed", nodes=nodes, error=_advised(error, rule, outcome, batch)))
+        failed = self._record(
+            batch, result("failed", nodes=nodes, notes=notes, error=_advised(error, rule, outcome, batch))
+        )
         raise Failed(failed, rule.error_class, rule.why)
 
     def _tell_of_hooks(self, batch: Batch, hooks_s: float, batch_s: float) -> None:

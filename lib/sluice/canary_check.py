@@ -6,7 +6,8 @@ It works when its input has ended: only then have the commands before it done th
 import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -17,7 +18,7 @@ from sluice.command import Context
 from sluice.errors import RED, SluiceError, refused
 from sluice.log import redact
 from sluice.project import Project
-from sluice.records import BatchResult, CheckResult, Gate, PartitionResult, Plan, Record
+from sluice.records import BatchResult, CheckResult, Decision, Gate, PartitionResult, Plan, Record
 from sluice.warehouse import Warehouse, WarehouseError, connect
 
 STOPPING = ("ERROR", "CRITICAL")
@@ -25,12 +26,16 @@ STOPPING = ("ERROR", "CRITICAL")
 
 @dataclass(frozen=True)
 class Options:
-    """With `select` it stands alone: no gate comes in, and `since` and `to` are the first and last day to look at."""
+    """With `select` it stands alone: no gate comes in, and `since` and `to` are the first and last day to look at.
+
+    With `days` it checks, besides the gates, all that the plan was asked for, over so many days up to `to`.
+    """
 
     select: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
     since: date | None = None
     to: date | None = None
+    days: int | None = None
     recompute: bool = False
     first_run: bool = False
     warn_only: bool = False
@@ -40,9 +45,10 @@ class Options:
 
 @dataclass
 class Seen:
-    """What came in: the plan, the gates, and for each what had gone wrong before it."""
+    """What came in: the plan, the gates, and for each what had gone wrong before it; `broken` are models that were not built."""
 
     plan: Plan | None = None
+    broken: set[str] = field(default_factory=set)
     gates: list[tuple[Gate, list[str]]] = field(default_factory=list)
 
 
@@ -62,7 +68,7 @@ def canary_check(ctx: Context, options: Options) -> Generator[Record, None, int 
     for profile and project.
     """
     seen = _alone(options) if options.select else _read(ctx)
-    if not seen.gates:
+    if not seen.gates and not (options.days and seen.plan):
         ctx.log.info("no gate: nothing to check")
         return None
     is_rehearsal = ctx.dry_run or (seen.plan is not None and seen.plan.dry_run)
@@ -98,8 +104,12 @@ def _read(ctx: Context) -> Seen:
     for record in ctx.records():
         if isinstance(record, Plan):
             seen.plan = record
+        elif isinstance(record, Decision):
+            seen.broken.update(record.hopeless)
         elif isinstance(record, BatchResult):
-            bad["batch"] += record.status in ("failed", "cancelled", "skipped")
+            if record.status in ("failed", "cancelled", "skipped"):
+                bad["batch"] += 1
+                seen.broken.add(record.model or "")
         elif isinstance(record, PartitionResult):
             bad["partition"] += record.status in ("failed", "cancelled")
         elif isinstance(record, Gate):
@@ -135,7 +145,8 @@ def _results(ctx: Context, seen: Seen, options: Options, is_rehearsal: bool) -> 
         lock_wait_s=ctx.config.lock_wait_s, rules=error_classes.load(ctx.config.error_classes),
     ) as warehouse:  # fmt: skip
         for work in asked:
-            scan = Scan(work.gate.since, work.gate.to, ctx.now, options.first_run, ctx.config.project_dir)
+            began = datetime.fromisoformat(seen.plan.at) if seen.plan is not None and seen.plan.at else None
+            scan = Scan(work.gate.since, work.gate.to, ctx.now, options.first_run, ctx.config.project_dir, began)
             for one in work.checks:
                 ctx.log.info("%s of %s, %s to %s", one.label, one.node.name, scan.since, scan.to)
                 yield _asked(warehouse, one, scan)
@@ -154,7 +165,7 @@ def _works(ctx: Context, seen: Seen, options: Options) -> list[Work]:
             works.append(Work(gate, red=f"there is no gate called {gate.gate!r} here"))
         else:
             open_gates.append(gate)
-    if not open_gates:
+    if not open_gates and not options.days:
         return works
     with Project(ctx.config, _variables(seen.plan)) as project:
         if seen.plan is not None and seen.plan.target != project.info.target:
@@ -165,7 +176,27 @@ def _works(ctx: Context, seen: Seen, options: Options) -> list[Work]:
         for gate in open_gates:
             models = project.select(options.select, options.exclude, None) if options.select else gate.models
             works.append(_work(project, gate, models, options))
+        if options.days and seen.plan is not None:
+            works.append(_what_was_asked_for(project, seen.plan, seen.broken, options))
     return works
+
+
+def _what_was_asked_for(project: Project, plan: Plan, broken: set[str], options: Options) -> Work:
+    """The checks of all models of the plan's request, also of those that a retry need not run again.
+
+    Not of models that were not built, nor of those that read them: that they are not right is known.
+    """
+    assert options.to is not None
+    assert options.days is not None
+    asked: Any = plan.request
+    parts = [[part] for part in asked.get("components") or ()] or [asked.get("select") or []]
+    chosen = dict.fromkeys(
+        uid for part in parts for uid in project.select(part, asked.get("exclude") or [], asked.get("selector"))
+    )
+    built = [uid for uid in chosen if uid not in broken and not broken & project.manifest.ancestors(uid)]
+    checks = [one for uid in built for one in declared(project.manifest, project.manifest.nodes[uid], recompute=False)]
+    since = options.to - timedelta(days=options.days)
+    return Work(Gate(plan_id=plan.plan_id, wave=0, gate="days", models=built, since=since, to=options.to), checks)
 
 
 def _work(project: Project, gate: Gate, models: Iterable[str], options: Options) -> Work:

@@ -56,13 +56,22 @@ FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Scan:
-    """The days to look at, first and last; when it is now; whether a first run may lack what it would be compared with."""
+    """The days to look at, first and last; when it is now; whether a first run may lack what it would be compared with.
+
+    `began` is the start of the run whose rows are checked, UTC; None: nobody knows, a day ago then.
+    """
 
     since: date
     to: date
     now: datetime
     first_run: bool = False
     project_dir: Path = ROOT
+    began: datetime | None = None
+
+    @property
+    def loaded_since(self) -> datetime:
+        """When the rows of the run were loaded at the earliest, UTC without a zone, as timestamps are."""
+        return (self.began or self.now - timedelta(days=1)).astimezone(UTC).replace(tzinfo=None)
 
     def last_day(self, lag_days: int) -> date:
         """The last day that must be there."""
@@ -348,21 +357,30 @@ def _sql_file(warehouse: Warehouse, declared: Declared, check: SqlFile, scan: Sc
         raise refused(
             f"{path.name} has no ${unused[0]}", code="check_bad_config", hint="correct `params` in meta.checks"
         )
-    rows = warehouse.rows(wrapped, {**_used(wrapped, _days(scan)), **check.params})
+    known = {**_days(scan), "began": scan.loaded_since}
+    rows = warehouse.rows(wrapped, {**_used(wrapped, known), **check.params})
+    if not rows and check.may_be_empty:
+        return Verdict(None, None, None, "rows", 0)
     if not rows:
         [(everything,)] = warehouse.rows(f"select count(*) from {where}")
         return Verdict(None if everything else "empty: no rows", None, None, "rows", 0)
     sample = [{"subject": scalar(row[0]), "observed": scalar(row[1]), "threshold": scalar(row[2])} for row in rows]
     count = int(rows[0][3])
-    subject, observed, threshold = ("NULL" if value is None else value for value in sample[0].values())
-    first = f"{subject}: {observed}, threshold {threshold}"
     return Verdict(
-        f"{count} rows violate {check.file}; such as {first}",
+        f"{count} row{'' if count == 1 else 's'} violate{'s' if count == 1 else ''} {check.file}; such as {'; '.join(map(_violation, sample))}",
         sample[0]["observed"],
         sample[0]["threshold"],
         "rows",
         count,
         sample,
+    )
+
+
+def _violation(row: dict[str, Scalar]) -> str:
+    """`id 7: 3, threshold 0`; a violation that speaks for itself has no number."""
+    subject, observed, threshold = ("NULL" if value is None else value for value in row.values())
+    return (
+        f"{subject}: {observed}, threshold {threshold}" if observed != "NULL" or threshold != "NULL" else f"{subject}"
     )
 
 

@@ -23,7 +23,7 @@
         - {check: no_gap, date_column: day, by: token, lag_days: 1, new_entities: false}
         - {check: no_duplicate, key: [token, day], date_column: null}
         - {check: null_ratio, column: price, max_ratio: 0, date_column: null}
-        - {check: sql, file: never_negative, columns: {amount: balance}, params: {}}
+        - {check: sql, file: never_negative, columns: {amount: balance}, params: {}, may_be_empty: false}
 
 Each takes `name` (needed when a model has two of a kind), `severity` (ERROR, or WARNING, which is told and stops nothing)
 and, but for sql, `where`. A check with a date_column looks at the scanned days, without at the whole table.
@@ -196,6 +196,8 @@ class SqlFile(Check):
     """A file from the project's folder checks/ or, if it is not there, from sql/checks/."""
 
     KIND: ClassVar[str] = "sql"
+
+    may_be_empty: StrictBool = False
 
     file: Name
     columns: Annotated[dict[str, Column], BeforeValidator(_placeholders)] = {}

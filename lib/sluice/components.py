@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from sluice.records import BatchResult, CheckResult, Plan
 
-# What a red check adds to the line of a component, by the check's name behind its kind.
+# What a red check adds to the line of a component, by the check's name behind its kind. Of two that count the same thing
+# the one that found more: days missing now, and bars that were flagged for it.
 _COUNTED = {"no_gap": "gap", "gaps": "gap", "repairs": "repair", "rejects": "reject", "stale": "stale id"}
 
 
@@ -53,7 +54,7 @@ def summary(plan: Plan, batches: Iterable[BatchResult], checks: Iterable[CheckRe
         if word and count:
             for part in parts:
                 if check.subject in part.models:
-                    part.counted[word] = part.counted.get(word, 0) + count
+                    part.counted[word] = max(part.counted.get(word, 0), count)
     good = sum(part.status == "ok" for part in parts)
     failed = sum(part.status in ("failed", "cancelled") for part in parts)
     time_s = sum(part.duration_s for part in parts)

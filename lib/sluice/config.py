@@ -42,11 +42,14 @@ SETTINGS = {
     "TELEGRAM_BOT_TOKEN_FILE": "a file that holds the token",
     "TELEGRAM_CHAT_ID": "the chats that it writes to, with commas, or TELEGRAM_CHAT_ID_FILE",
     "TELEGRAM_CHAT_ID_FILE": "a file that holds the chats",
+    "SLUICE_CHANNEL_URLS_FILE": "a file that holds them",
+    "SLUICE_CHANNEL_URLS": "more channels for notify: Apprise URLs, with spaces, or SLUICE_CHANNEL_URLS_FILE (default: none)",
     "SLUICE_TELEGRAM_API": "the address of another Bot API server (default: https://api.telegram.org)",
 }
 
 PATHS = ("DBT_PROJECT_DIR", "DBT_PROFILES_DIR", "SLUICE_STATE", "SLUICE_STATE_DIR", "SLUICE_LOG_DIR", "SLUICE_LOG_FILE",
-         "SLUICE_ERROR_CLASSES", "SLUICE_METRICS_FILE", "OPENLINEAGE_API_KEY_FILE", "TELEGRAM_BOT_TOKEN_FILE", "TELEGRAM_CHAT_ID_FILE")  # fmt: skip
+         "SLUICE_ERROR_CLASSES", "SLUICE_METRICS_FILE", "OPENLINEAGE_API_KEY_FILE", "TELEGRAM_BOT_TOKEN_FILE", "TELEGRAM_CHAT_ID_FILE",
+         "SLUICE_CHANNEL_URLS_FILE")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Digest:
     unmerged: list[PartitionResult] = field(default_factory=list)
     synced: list[SyncResult] = field(default_factory=list)
     results: list[BatchResult] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)  # each once, in their order
     errors: list[Error] = field(default_factory=list)
     duration_s: float = 0.0
     exit_code: int = 0
@@ -52,6 +53,7 @@ class Digest:
             self.plan = record
         elif isinstance(record, BatchResult):
             self.counts[record.status] += 1
+            self.notes |= dict.fromkeys(record.notes)
             if self.plan is not None and self.plan.request.get("components"):
                 self.results.append(record)
             if record.status == "failed":
@@ -88,18 +90,23 @@ class Digest:
         return max(found, key=SEVERITIES.index)
 
     @property
+    def troubles(self) -> list[str]:
+        """A key for each thing that is wrong, the same night after night."""
+        found = [
+            *(("model", str(result.model)) for result in self.failed),
+            *(("error", error.code) for error in self.errors),
+            *(("check", f"{check.check} {check.subject}") for check in self.red),
+            *(("table", one.table) for one in self.unmerged),
+            *(("source", result.source) for result in self.synced if result.status == "failed"),
+        ]
+        return sorted({content_hash(one) for one in found})
+
+    @property
     def dedupe_key(self) -> str:
         """The same for the same trouble, night after night."""
         where = [self.plan.project, self.plan.target, self.plan.intent] if self.plan else []
         where = ["daily" if part == "retry" else part for part in where]  # a retry that fails is the old trouble
-        trouble = [
-            {str(result.model) for result in self.failed},
-            {error.code for error in self.errors},
-            {f"{check.check} {check.subject}" for check in self.red},
-            {one.table for one in self.unmerged},
-            {result.source for result in self.synced if result.status == "failed"},
-        ]
-        return content_hash([where, *map(sorted, trouble)])
+        return content_hash([where, *self.troubles])
 
     def lines(self) -> list[str]:
         what = (
@@ -129,6 +136,7 @@ class Digest:
         if self.decision is not None and (self.decision.action != "full" or self.decision.severity != "INFO"):
             told.append(self.decision.reason)
         told += components.summary(self.plan, self.results, self.checks) if self.plan else []
+        told += _named("notes", list(self.notes))
         told += [_brought(result) for result in self.synced]
         told += _named("failed batches", [f"failed  {_where(result)}: {result.error}" for result in self.failed])
         told += _named("red checks", [f"red  {check.check} of {check.subject}: {check.error}" for check in self.red])

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 
 from sluice.config import Config
 
-_SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL)", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL|CHANNEL_URL)", re.IGNORECASE
+)
 _SECRET_SHAPES = (
     (re.compile(r"bot\d+:[\w-]+"), "bot***"),
     (re.compile(r"(://[^:/@\s]*:)\S+(?=@)"), r"\1***"),

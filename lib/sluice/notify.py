@@ -1,7 +1,7 @@
 """The digest: what a run did, in a few lines that a person reads in the morning."""
 
 import logging
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 
 from sluice import delivery
 from sluice.command import Context
@@ -11,7 +11,7 @@ from sluice.errors import SluiceError
 from sluice.records import Error, NotifyResult, Plan, Record
 
 
-def notify(ctx: Context, *, dead_man: str | None = None) -> Generator[Record, None, int]:
+def notify(ctx: Context, *, urls: Collection[str] = (), dead_man: str | None = None) -> Generator[Record, None, int]:
     """Pass everything on; when the stream has ended, or broke off, log the digest and send it to those who are to know."""
     digest, broken = Digest(), None
     try:
@@ -24,7 +24,7 @@ def notify(ctx: Context, *, dead_man: str | None = None) -> Generator[Record, No
     rehearsal = ctx.dry_run or (digest.plan is not None and digest.plan.dry_run)
     lines = digest.lines()
     for line in lines if not rehearsal else []:
-        ctx.log.log(logging.getLevelNamesMapping()[digest.severity], "%s", line)
+        ctx.log.log(logging.getLevelNamesMapping()[digest.severity], "%s", line, extra={"file_only": not told})
     yield NotifyResult(
         channel="log",
         severity=digest.severity,
@@ -33,7 +33,10 @@ def notify(ctx: Context, *, dead_man: str | None = None) -> Generator[Record, No
         status="dry_run" if rehearsal else "ok" if told else "skipped",
     )
     if not rehearsal:
-        yield from delivery.deliver(ctx, digest.severity, digest.dedupe_key, lines, scope=_scope(digest.plan))
+        yield from delivery.deliver(
+            ctx, digest.severity, digest.dedupe_key, lines,
+            scope=_scope(digest.plan), troubles=digest.troubles, urls=urls,
+        )  # fmt: skip
         if dead_man is not None:
             problem_there = ping(dead_man, broken.exit_code if broken else ctx.upstream_exit)
             if problem_there:

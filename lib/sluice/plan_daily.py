@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import error_classes, past_runs, planning, restart
+from sluice import error_classes, known_values, past_runs, planning, restart
 from sluice.command import Context
 from sluice.errors import BUSY, UNAVAILABLE, SluiceError, busy, refused, suggestion
 from sluice.guards import check as guards
@@ -51,9 +51,12 @@ class Request:
 
 
 def components(given: str | None, default: str | None, *, only: str | None, skip: str | None) -> list[str]:
-    """The components to run, in order. Raises SluiceError (2) for one that is not among them, and when none is left."""
+    """The components to run, in order; `only` and `skip` may leave `tag:` out. Raises SluiceError (2) for one that is not
+    among them, and when none is left."""
     known = _listed(given if given is not None else default)
-    wanted, left_out = _listed(only), _listed(skip)
+    wanted, left_out = (
+        [f"tag:{name}" if f"tag:{name}" in known else name for name in _listed(names)] for names in (only, skip)
+    )
     for flag, names in (("--only", wanted), ("--skip", left_out)):
         for name in names:
             if name not in known:
@@ -95,6 +98,7 @@ def plan_daily(ctx: Context, request: Request, policy: Policy) -> Generator[Reco
         if decided is None or decided[0].action == "full":
             decided = _decide(ctx, request, policy, past, project, asked or {}, asked)
         decision, plan, batches = decided
+        known_values.check(project, own)
         if problem is not None:
             decision.severity = "ERROR"
             decision.reason = plan.decision = f"everything: what ran before cannot be read: {redact(problem.message)}"

@@ -186,7 +186,8 @@ class Gate(Record, kw_only=True, tag="gate"):
 class BatchResult(Record, kw_only=True, tag="batch_result"):
     """What became of one batch. It is in the state store before it is on stdout.
 
-    `recovered` is true when an earlier attempt had committed the rows and only its outcome was lost.
+    `recovered` is true when an earlier attempt had committed the rows and only its outcome was lost. `notes` are what its
+    models had to say to people, with the macro sluice.note.
     """
 
     batch_id: str
@@ -203,6 +204,7 @@ class BatchResult(Record, kw_only=True, tag="batch_result"):
     ended_at: str | None = None
     duration_s: float = 0.0
     nodes: list[Node] = msgspec.field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
     log_path: str | None = None
     recovered: bool = False
     error: str | None = None

@@ -65,6 +65,44 @@ in_make() { try make --no-print-directory -C "$ROOT" "$@" </dev/null; }
     [[ ! -e "$SLUICE_LOG_DIR" && ! -e "$DATABASE" ]]
 }
 
+@test "what is asked of the daily refresh reaches the plan, as a variable of make or as a flag of its script" {
+    wanted='{"full_rebuild": true, "ids": "1,52", "incremental_end_date": "2024-05-31", "skip_stale_check": true, "staleness_hours": 24}'
+    in_make daily-refresh DRY_RUN=1 SELECT=fct_orders IDS=1,52 FULL_REBUILD=1 SKIP_STALE_CHECK=1 STALENESS_HOURS=24 TO=2024-05-31
+    assert_status 0
+    assert_equal "$(look_vars)" "$wanted"
+    try "$ROOT/pipelines/daily-refresh" --dry-run --select fct_orders --ids=1,52 --full-rebuild --skip-stale-check --staleness-hours 24 --to 2024-05-31
+    assert_status 0
+    assert_equal "$(look_vars)" "$wanted"
+    for wrong in "IDS=1;2" "STALENESS_HOURS=-1" "TO=tomorrow" "ON_BACKFILL=ask"; do
+        in_make daily-refresh DRY_RUN=1 SELECT=fct_orders "$wrong"
+        assert_status 2
+        assert_says "${wrong%%=*} is '${wrong#*=}'"
+    done
+    for wrong in --idz --ids x; do
+        try "$ROOT/pipelines/daily-refresh" --dry-run --select fct_orders "$wrong"
+        assert_status 2
+        assert_says "'$wrong' is no flag" --full-rebuild
+    done
+    for part in bars emas; do
+        in_make "$part" DRY_RUN=1 ONLY=nothing
+        assert_status 2
+        assert_says "'nothing' is none of" multi_tf
+    done
+}
+
+# look_vars: the vars of the one batch that was planned, its keys in order
+look_vars() { "$PYTHON" -c 'import json, sys; [print(json.dumps(r["vars"], sort_keys=True)) for r in map(json.loads, sys.stdin) if r["type"] == "batch"]' <"$out"; }
+
+@test "a failure stops nothing that does not depend on it, but with CONTINUE_ON_ERROR=0; VERBOSE=1 says more" {
+    in_make daily-refresh SELECT="noisy stg_movements" JSON=1
+    [[ "$status" != 0 ]]
+    assert_equal "$(pick batch_result status | sort | xargs)" "failed ok"
+    in_make daily-refresh SELECT="noisy stg_movements" JSON=1 NO_RESTART=1 CONTINUE_ON_ERROR=0 VERBOSE=1
+    [[ "$status" != 0 ]]
+    assert_equal "$(pick batch_result status | sort | xargs)" "failed skipped"
+    assert_says "batches to do"
+}
+
 # payloads: a line each; every one of them makes the file $pwned where a shell takes it for code. `$$` is make's way to
 # write a dollar; what make itself expands, `$(shell …)`, is beyond what a Makefile can refuse, and its head says so.
 payloads() {

@@ -13,14 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import FakeContext, a_plan, a_result, months_of
+from builders import FakeContext, a_batch, a_plan, a_result, months_of
 
 from sluice import canary_check, profiles
 from sluice.canary_check import Options
 from sluice.errors import RED, REFUSED, SluiceError
 from sluice.manifest import Node
 from sluice.profiles import Credentials
-from sluice.records import CheckResult, Gate, PartitionResult, Record
+from sluice.records import CheckResult, Decision, Gate, PartitionResult, Record
 from sluice.warehouse import Warehouse, connect
 from sluice.warehouse.clickhouse import ClickHouse
 from sluice.warehouse.duckdb import DuckDB
@@ -67,10 +67,12 @@ class Shop:
         return connect(credentials, **more)
 
     def _project(self, config: Any, vars: Any) -> Any:
-        manifest = SimpleNamespace(nodes=self.nodes)
-        return nullcontext(
-            SimpleNamespace(manifest=manifest, info=SimpleNamespace(target="dev"), select=lambda *_: [SUPPLY])
-        )
+        manifest = SimpleNamespace(nodes=self.nodes, ancestors=lambda uid: set(self.nodes[uid].depends_on.nodes))
+        return nullcontext(SimpleNamespace(manifest=manifest, info=SimpleNamespace(target="dev"), select=self._select))
+
+    def _select(self, select: list[str], *_: Any) -> list[str]:
+        """The models of these names; the supply for all else."""
+        return [f"model.shop.{name}" for name in select if f"model.shop.{name}" in self.nodes] or [SUPPLY]
 
     def execute(self, sql: str) -> None:
         with connect(self.target, tag="test") as warehouse:
@@ -726,3 +728,66 @@ def test_a_stream_that_was_cut_off_is_no_gate(project: Path):
         ],
     )
     assert (code, [json.loads(line)["type"] for line in lines]) == (65, ["error", "summary"])
+
+
+def test_with_days_it_checks_what_the_plan_asked_for_but_not_what_was_not_built_nor_what_reads_that(duck: Shop):
+    for name in ("supply", "totals", "reads_totals", "untouched"):
+        duck.table([*good()[:-3]], name, canary={**CANARY, "name": name})
+    duck.nodes["model.shop.reads_totals"].depends_on.nodes.append("model.shop.totals")
+    duck.model("plain")
+    plan, batches = a_plan([a_batch(f"model.shop.{name}") for name in ("supply", "totals", "plain")])
+    plan.request = {"select": ["supply", "totals", "reads_totals", "untouched", "plain"], "exclude": []}
+    stream = [plan, a_result(batches[0]), a_result(batches[1], "failed", error="boom"), a_result(batches[2])]
+    results = duck.run(*stream, options=Options(to=TO, days=20), upstream_exit=1)
+    assert [(result.check, result.status) for result in results] == [
+        ("canary:supply", "failed"),
+        ("canary:untouched", "failed"),
+    ]
+    assert duck.code == RED
+    assert "missing day" in (results[0].error or "")
+
+    plan.request = {"components": ["totals", "plain"]}
+    assert duck.run(*stream, options=Options(to=TO, days=20), upstream_exit=1) == [], "nothing that can be checked"
+    assert duck.code == 1, "the exit code of the command before"
+    assert duck.run(Decision(action="none", reason="in vain"), options=Options(to=TO, days=20)) == []
+
+
+def test_a_check_of_its_own_knows_when_the_run_began_and_may_look_at_an_empty_table(duck: Shop, tmp_path: Path):
+    check = {"check": "sql", "file": "loaded", "may_be_empty": True}
+    (tmp_path / "checks").mkdir()
+    (tmp_path / "checks" / "loaded.sql").write_text(
+        "select token as subject, null as observed, null as threshold from {relation} where day >= $began order by day"
+    )
+    duck.settings = SimpleNamespace(**{**vars(duck.settings), "project_dir": tmp_path})
+    duck.table([], "supply", checks=[check])
+    plan, batches = a_plan([a_batch(SUPPLY)], at="2026-04-20T23:30:00.000Z")
+    stream = [plan, a_result(batches[0])]
+    assert [result.status for result in duck.run(*stream, options=Options(to=TO, days=20))] == ["ok"]
+    duck.execute(f"insert into {duck.dialect.relation(duck.target.database, duck.target.schema, 'supply')} values"
+                 " ('old', '2026-04-20', 1), ('new', '2026-04-21', 1), ('newer', '2026-04-22', 1)")  # fmt: skip
+    (result,) = duck.run(*stream, options=Options(to=TO, days=20))
+    assert (result.status, result.violation_rows) == ("failed", 2)
+    assert result.error == "2 rows violate loaded; such as new; newer"
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "postgres"])
+def test_the_markets_own_checks_name_what_the_run_has_loaded(engine, request, monkeypatch, own_settings):
+    shop = Shop(request.getfixturevalue(f"{engine}_target"), monkeypatch, own_settings)
+    shop.settings = SimpleNamespace(**{**vars(own_settings), "project_dir": ROOT / "warehouse"})
+    checks = [{"check": "sql", "name": name, "file": f"loaded_{name}"} for name in ("gaps", "repairs", "rejects")]
+    relation = shop.model("supply", checks=checks)
+    shop.execute(
+        f"create table {relation} as select 7 as id, cast('2026-04-21' as date) as day, true as is_missing_days, 3 as count_missing_days,"
+        " true as is_repaired_time_high, false as is_repaired_time_low, 'nonpositive' as reason,"
+        " cast('2026-04-21 06:00' as timestamp) as loaded_at"
+    )
+    shop.execute(
+        f"insert into {relation} select id, day - 1, true, 1, true, true, reason, loaded_at - interval '1 hour' from {relation}"
+    )
+    plan, batches = a_plan([a_batch(SUPPLY)], at="2026-04-21T05:30:00.000Z")
+    results = shop.run(plan, a_result(batches[0]), options=Options(to=TO, days=20))
+    assert [result.error for result in results] == [
+        "1 row violates loaded_gaps; such as id 7 before 2026-04-21: 3, threshold 0",
+        "1 row violates loaded_repairs; such as id 7, 2026-04-21: time_high",
+        "1 row violates loaded_rejects; such as id 7, 2026-04-21: nonpositive",
+    ]

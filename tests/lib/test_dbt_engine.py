@@ -91,6 +91,8 @@ SHOP = {
     "after_month": INCREMENTAL + "select *, 1 as one from {{ ref('month') }}",
     "full": INCREMENTAL + "select {{ flags.FULL_REFRESH }} as flag, {{ is_incremental() }} as incremental",
     "prints": INCREMENTAL + "{{ print('printed by jinja') }}{{ log('logged by jinja', info=true) }} select 1 as one",
+    "notes": INCREMENTAL + "{{ log('sluice note: 3 ids are stale', info=true) }} select range as n from range(7)",
+    "whole": "{{ config(materialized='table') }} select range as n from range(5)",
     "broken": INCREMENTAL + "select * from {{ 'nowhere' if var('break', true) else '(select 1 as one)' }}",
     "of_broken": INCREMENTAL + "select * from {{ ref('broken') }}",
     "hook_inside": "{{ config(materialized='incremental', post_hook='{{ maybe_fail() }}') }} select 1 as one",
@@ -284,6 +286,15 @@ def test_a_marker_commits_with_the_rows(shop: Project, engine: Engine) -> None:
     engine.cancel()
     written = shop.query("select unique_id, attempt, nodes from main.sluice_commit where batch_id = 'm' order by 1")
     assert written == [("model.shop.month", 1, 2), ("model.shop.twice", 1, 2)]
+
+
+def test_what_was_written_is_counted_and_what_macros_note_is_heard(shop: Project, engine: Engine) -> None:
+    for _ in range(2):
+        outcome = shop.run(engine, "notes")
+        assert ([node.rows for node in outcome.nodes], outcome.notes) == ([7], ["3 ids are stale"])
+    whole = shop.run(engine, "whole", "prints")
+    assert sorted(node.rows or 0 for node in whole.nodes) == [1, 5]
+    assert whole.notes == [], "neither those of the batch before nor what is only logged"
 
 
 def test_a_batch_committed_in_part_cannot_be_told(shop: Project, engine: Engine) -> None:

@@ -50,7 +50,7 @@ class BotApi:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def take(self, request: Any, form: dict[str, str]) -> None:
         self.paths.append(request.path)
@@ -238,7 +238,7 @@ def test_a_message_that_was_queued_by_a_process_that_died_is_sent_by_the_next(to
 def test_the_test_message_reaches_every_chat_or_says_which_it_did_not(told, api, monkeypatch) -> None:
     monkeypatch.setenv("TELEGRAM_CHAT_ID", "7,8")
     api.answers = [(200, "", None), (403, "Forbidden: bot was blocked by the user", None)]
-    running = delivery.test(FakeContext(load(), ()))
+    running = delivery.test(FakeContext(load(), ()), [])
     assert [next(running).status, next(running).status] == ["ok", "failed"]
     with pytest.raises(StopIteration) as end:
         next(running)
@@ -303,3 +303,17 @@ def test_the_memory_is_one_file(tmp_path: Path) -> None:
     memory.save()
     assert Memory(tmp_path / "a" / "notify.json").kept.open["shop"].key == "k"
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["notify.json"]
+
+
+def test_less_of_the_same_trouble_is_nothing_new_more_of_it_is_and_its_end_is_told_when_all_is_well(told, api) -> None:
+    both = (PLAN, a_result(BATCHES[0], "failed", error="boom"), Error(code="a_b", message="and that"))
+    third = Error(code="c_d", message="a third")
+    told(*both)
+    told(*BAD, at=NOW + timedelta(hours=1))
+    told(*both, at=NOW + timedelta(hours=2))
+    assert len(api.texts) == 1
+    told(*BAD, third, at=NOW + timedelta(hours=3))
+    assert len(api.texts) == 2 and "a third" in api.texts[1][1]
+    told(*GOOD, at=NOW + timedelta(hours=4))
+    told(*BAD, at=NOW + timedelta(hours=5))
+    assert [text.split(":")[0] for _, text in api.texts[2:]] == ["RECOVERED", "FULL REFRESH OF SHOP (DEV)"]

@@ -137,7 +137,11 @@ def told(own_settings, monkeypatch: pytest.MonkeyPatch, heard: pytest.LogCapture
         result = next(running)
         with pytest.raises(StopIteration) as end:
             next(running)
-        return result, end.value.value, [(line.levelname, line.message) for line in heard.records]
+        return (
+            result,
+            end.value.value,
+            [(line.levelname, line.message) for line in heard.records if line.name == "sluice"],
+        )
 
     return run
 

@@ -1,6 +1,7 @@
 """What make runs, on the bundled warehouse: the whole flow, compared with one plain dbt run."""
 
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -90,7 +91,12 @@ def test_a_daily_refresh_after_it_is_silent_logs_and_changes_nothing(env, refres
 
     (log,) = Path(env["SLUICE_LOG_DIR"]).glob("refresh-????-??-??.log")
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
-    assert "DAILY OF SLUICE_WAREHOUSE (DUCKDB): ok" in log.read_text()
+    said = log.read_text()
+    assert "DAILY OF SLUICE_WAREHOUSE (DUCKDB): ok" in said
+    assert "components 5   successful 5   failed 0" in said
+    for component in ("token", "validators", "transactions", "bars", "emas"):
+        assert re.search(rf"notify.* ok  {component}   [\d.]+ s   [\d,]+ rows$", said, re.MULTILINE), component
+    assert "no_gap of price_bars_1d" in said, "it was checked"
     assert len(list(Path(env["SLUICE_LOG_DIR"], "records").glob("*.jsonl"))) == 2
 
 

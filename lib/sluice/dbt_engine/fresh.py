@@ -16,7 +16,7 @@ from dbt.graph import GraphQueue
 from dbt.task import run as dbt_run
 from dbt_common.exceptions import DbtRuntimeError
 
-from sluice.dbt_engine import batch, invocation, marker, statements, wire
+from sluice.dbt_engine import batch, invocation, marker, statements, wire, written
 from sluice.dbt_engine.batch_log import BatchLog
 from sluice.dbt_engine.worker import StopSignal
 
@@ -55,6 +55,7 @@ def serve(settings: wire.Settings, channel: wire.Channel) -> None:
     if outcome.status != "ok" and tasks and not ask.full_refresh:
         outcome.committed = tasks[0].committed()
     log.close()
+    outcome.notes = log.notes
     outcome.run_s = time.perf_counter() - began
     channel.send(wire.Answer(outcome=outcome))
     invocation.close_warehouse()
@@ -75,6 +76,7 @@ class ExactRun(dbt_run.RunTask):
         self._ask = ask
         self._markers = marker.of(get_adapter(self.config), self.config, self.manifest)
         statements.install(self.config.credentials)
+        written.install(self.config.credentials)
         tasks.append(self)
 
     def result_ids(self) -> list[str]:

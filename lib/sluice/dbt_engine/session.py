@@ -26,7 +26,7 @@ from dbt.task import run as dbt_run
 from dbt_common.events.contextvars import task_contextvars
 from dbt_common.exceptions import DbtRuntimeError
 
-from sluice.dbt_engine import batch, invocation, marker, statements, wire
+from sluice.dbt_engine import batch, invocation, marker, statements, wire, written
 from sluice.dbt_engine.batch_log import BatchLog
 from sluice.dbt_engine.parse_check import NeedsFresh, ParseCheck
 from sluice.dbt_engine.worker import StopSignal
@@ -101,6 +101,7 @@ class Session(dbt_run.RunTask):
         self._check = ParseCheck(self.config, self.manifest, self._base_vars)
         self._markers = marker.of(self._adapter, self.config, self.manifest)
         statements.install(self.config.credentials)
+        written.install(self.config.credentials)
         self._keeps_results = bool(self.get_hooks_by_type(RunHookType.End))
         self._stop = StopSignal(self._interrupt)
         with task_contextvars(project_root=self.config.project_root):
@@ -152,6 +153,7 @@ class Session(dbt_run.RunTask):
             self._log.write(outcome.error)
         if outcome.status != "ok" and ask.marker is not None and not (ask.full_refresh or self._stop.arrived):
             outcome.committed = self._committed(ask.marker).committed
+        outcome.notes = self._log.notes
         outcome.verify_s = verified - began
         outcome.run_s = time.perf_counter() - verified
         return wire.Answer(outcome=outcome)

@@ -47,11 +47,13 @@ class Outcome(msgspec.Struct):
     `engine`     warm (in a running session) or fresh (a complete `dbt run`); `fresh_reason` says why it had to be
     `committed`  whether the batch has taken effect; a text why that cannot be known, None when it was not asked
     `verify_s`   seconds spent proving that the parsed project holds under the batch's vars, `run_s` in dbt's runners
+    `notes`      what macros said with sluice.note, for people
     `hooks_s`    seconds of on-run hooks that this batch paid for itself; those of a session are nobody's
     """
 
     status: str
     nodes: list[NodeResult] = []
+    notes: list[str] = []
     error: str | None = None
     engine: str = "warm"
     committed: bool | str | None = None
