@@ -87,6 +87,21 @@ def plan_batches(
     yield from batches
 
 
+def meant(
+    ctx: Context, project: Project, select: list[str], exclude: list[str]
+) -> tuple[Plan, list[Batch], dict[str, FullRefresh]]:
+    """What the config asks for up to today, judged by no guard, and the models' blocks with the stages that were added.
+
+    For looking at: its batches append, so that nothing is in the way of planning them. Raises SluiceError as `plan_batches`.
+    """
+    request = Request(select, exclude, None, [], True, "{}")
+    nodes = _selected(project, request)
+    blocks = {node.unique_id: _block(node) for node in nodes if "full_refresh" in meta_of(node)}
+    added = added_stages.discover(project, blocks, today=ctx.now.date(), most=added_stages.MOST_VALUES)
+    request, blocks = replace(request, added=added), added_stages.applied(blocks, added)
+    return *_plan(ctx, project, request, nodes, blocks, ctx.now.date()), blocks
+
+
 def _selected(project: Project, request: Request) -> list[Node]:
     uids = project.select(request.select, request.exclude, request.selector)
     return [project.manifest.nodes[uid] for uid in uids]
