@@ -148,7 +148,7 @@ def _timeline(found: Facts):
 
 def _names(found: Facts) -> dict[str, str]:
     return {
-        run.run_id: f"{run.run_started_at[5:16].replace('T', ' ')} {run.plan.intent}"
+        run.run_id: f"{run.run_started_at[5:19].replace('T', ' ')} {run.plan.intent}"
         for run in found.runs[:MOST_ON_TIMELINE]
     }
 
@@ -189,9 +189,8 @@ def _synced(found: Facts) -> str:
     if not found.sources:
         return "Nothing was ever synced."
     behind = max((one.lag_s for one in found.sources if one.lag_s is not None), default=None)
-    return f"Rows by day, and how far behind each source was. {len(found.sources)} sources" + (
-        f", at most {seconds(behind)} behind now." if behind is not None else "."
-    )
+    now = f" Now at most {seconds(behind)}." if behind is not None else ""
+    return f"Rows by day, and how far behind each source was.{now}"
 
 
 def _merged(found: Facts) -> str:

@@ -5,10 +5,12 @@ from sluice.report.canaries import Canaries
 from sluice.report.figure import (
     ALL,
     COLOURS,
+    DAY_MS,
     SERIES,
     Figure,
     Groups,
     by_lines,
+    days_axis,
     message,
     moment,
     seconds,
@@ -74,7 +76,7 @@ def syncs(sources: list[Source], note: str) -> Figure:
         figure.data += [
             {
                 "type": "bar", "name": name, "legendgroup": name, "x": days, "y": [day.inserted_rows + day.updated_rows for day in source.days],
-                "marker": {"color": colour}, "customdata": [told] * len(days), "meta": {"of": ALL},
+                "marker": {"color": colour}, "width": DAY_MS * 0.8, "customdata": [told] * len(days), "meta": {"of": ALL},
                 "hovertemplate": "%{x}: %{y} rows<br>%{customdata}<extra></extra>",
             },
             {
@@ -85,7 +87,7 @@ def syncs(sources: list[Source], note: str) -> Figure:
         ]  # fmt: skip
     if figure.data:
         figure.layout = {
-            "barmode": "stack", "xaxis": {"type": "date", "anchor": "y2"}, "showlegend": True,
+            "barmode": "stack", "xaxis": {**days_axis([day.day.isoformat() for one in sources for day in one.days]), "anchor": "y2"}, "showlegend": True,
             "yaxis": {"domain": [0.55, 1], "title": {"text": "rows"}},
             "yaxis2": {"domain": [0, 0.42], "title": {"text": "hours behind"}, "rangemode": "tozero"},
         }  # fmt: skip

@@ -8,6 +8,7 @@ from sluice.report.figure import (
     Figure,
     Groups,
     by_lines,
+    days_axis,
     message,
     moment,
     seconds,
@@ -33,11 +34,12 @@ def timeline(found: Timeline, runs: Mapping[str, str], groups: Groups, note: str
     places = {run_id: place for place, run_id in enumerate(runs)}
     names = {line: _line(runs, *line) for line in sorted(lines, key=lambda line: (places[line[0]], *line[1:]))}
     for status, bars in sorted(by_status.items()):
+        colour = COLOURS.get(status, COLOURS["unknown"])
         pattern = {"pattern": {"shape": "/", "size": 4}} if status == "wait" else {}
         figure.data.append(
             {
-                "type": "bar", "orientation": "h", "name": status,
-                "marker": {"color": COLOURS[status], "line": {"width": 0.5, "color": COLOURS[status]}, **pattern},
+                "type": "bar", "orientation": "h", "name": text(status),
+                "marker": {"color": colour, "line": {"width": 0.5, "color": colour}, **pattern},
                 "y": [names[bar.run_id, bar.wave, bar.worker] for bar in bars], "base": [bar.start_s for bar in bars],
                 "x": [round(bar.end_s - bar.start_s, 3) for bar in bars], "customdata": [_bar(bar) for bar in bars],
                 "hovertemplate": "%{customdata}<extra></extra>", "textposition": "none",
@@ -81,11 +83,11 @@ def history(found: History, groups: Groups, note: str) -> Figure:
     for status, points in sorted(by_status.items()):
         figure.data.append(
             {
-                "type": "scatter", "mode": "markers", "name": status.lower(), "x": [point.began_at for point in points],
+                "type": "scatter", "mode": "markers", "name": text(status.lower()), "x": [point.began_at for point in points],
                 "y": [point.duration_s or 0 for point in points], "customdata": [_run(point) for point in points],
                 "error_y": {"type": "data", "symmetric": False, "array": [point.saved_s for point in points],
                             "arrayminus": [0] * len(points), "thickness": 1.5, "width": 5},
-                "marker": {"color": COLOURS[status], "size": 9,
+                "marker": {"color": COLOURS.get(status, COLOURS["unknown"]), "size": 9,
                            "symbol": ["diamond" if point.is_retry else "circle" for point in points]},
                 "hovertemplate": "%{customdata}<extra></extra>", "meta": {"of": [groups.of(point.models) for point in points]},
             }
@@ -97,7 +99,9 @@ def history(found: History, groups: Groups, note: str) -> Figure:
 
 
 def _run(point: Point) -> str:
-    parts = [f"{text(point.intent)}, {point.status.lower()}, {moment(point.began_at)}, {seconds(point.duration_s)}"]
+    parts = [
+        f"{text(point.intent)}, {text(point.status.lower())}, {moment(point.began_at)}, {seconds(point.duration_s)}"
+    ]
     ran = [
         f"{count} models {what}"
         for count, what in ((point.models_run, "run"), (point.models_failed, "failed"))
@@ -124,7 +128,7 @@ def slow_models(found: Slowest, groups: Groups, note: str) -> Figure:
         )  # fmt: skip
     if figure.data:
         figure.layout = {
-            "xaxis": {"type": "date", "tickformat": "%Y-%m-%d"}, "hovermode": "closest",
+            "xaxis": days_axis([day for model in found.models for day, _ in model.days]), "hovermode": "closest",
             "yaxis": {"title": {"text": "seconds a batch, median of the day"}, "rangemode": "tozero"},
         }  # fmt: skip
         figure.height = 400

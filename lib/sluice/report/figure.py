@@ -6,6 +6,7 @@ whole trace; ALL is kept whatever is chosen. Whatever came from elsewhere is esc
 
 import html
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from sluice.coverage import CellStatus
 
 ALL = -1
 FRAME_PX = 110
+DAY_MS = 86_400_000
+FEW_DAYS = 10
 # Told apart on light and dark ground, and by those who do not tell red from green: by lightness, too.
 COLOURS: dict[str, str] = {
     "ok": "#3aa675", "never_run": "#a9b1bd", "failed": "#c9302c", "empty": "#eab308", "unrecorded": "#38a3eb", "stale": "#8b5cf6",
@@ -92,6 +95,16 @@ def message(said: str, most: int = 200) -> str:
     cut = said if len(said) <= most else said[:most] + "…"
     lines = [cut[start : start + 80] for start in range(0, len(cut), 80)]
     return "<br>".join(map(text, lines))
+
+
+def days_axis(days: list[str]) -> dict[str, Any]:
+    """An axis of days: never a part of one, and not a moment alone where there is but one day."""
+    axis: dict[str, Any] = {"type": "date", "tickformat": "%Y-%m-%d"}
+    if days and len(set(days)) <= FEW_DAYS:
+        first, last = (datetime.fromisoformat(day) for day in (min(days), max(days)))
+        axis |= {"dtick": DAY_MS, "tick0": min(days)}
+        axis["range"] = [(first - timedelta(days=1)).isoformat(), (last + timedelta(days=1)).isoformat()]
+    return axis
 
 
 def by_lines(figure: Figure, lines: int, line_px: int, *, most_px: int) -> None:
