@@ -147,8 +147,10 @@ def _timeline(found: Facts):
 
 
 def _names(found: Facts) -> dict[str, str]:
+    # A refill is said to begin anew with each of its waves; its plan is as old as its first.
+    began = {run.run_id: run.plan.at if run.plan.gap else run.run_started_at for run in found.runs[:MOST_ON_TIMELINE]}
     return {
-        run.run_id: f"{run.run_started_at[5:19].replace('T', ' ')} {run.plan.intent}"
+        run.run_id: f"{began[run.run_id][5:19].replace('T', ' ')} {run.plan.intent}"
         for run in found.runs[:MOST_ON_TIMELINE]
     }
 

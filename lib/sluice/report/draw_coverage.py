@@ -1,5 +1,7 @@
 """Coverage drawn: a map of months, a row for each model and stage."""
 
+from collections import Counter
+
 from sluice.coverage import STATUSES, Cell
 from sluice.report.coverage_map import CoverageMap
 from sluice.report.figure import (
@@ -8,6 +10,7 @@ from sluice.report.figure import (
     Figure,
     Groups,
     by_lines,
+    labels,
     message,
     moment,
     seconds,
@@ -26,11 +29,10 @@ def coverage(found: CoverageMap, groups: Groups, note: str, *, most_rows: int = 
     codes = {status: code for code, status in enumerate(STATUSES)}
     steps = len(STATUSES)
     scale = [[(code + end) / steps, COLOURS[status]] for status, code in codes.items() for end in (0, 1)]
-    labels = _labels(found.rows)
     figure.data = [
         {
             "type": "heatmap", "xgap": 1, "ygap": 1, "zmin": -0.5, "zmax": steps - 0.5, "colorscale": scale, "hoverongaps": False,
-            "x": [f"{month:%Y-%m}" for month in found.months], "y": [labels[row] for row in rows],
+            "x": [f"{month:%Y-%m}" for month in found.months], "y": labels(_names(found.rows[: len(rows)])),
             "z": [[codes[cell.status] if cell else None for cell in found.cells[row]] for row in rows],
             "customdata": [[_cell(cell) if cell else None for cell in found.cells[row]] for row in rows],
             "hovertemplate": "%{y}<br>%{x}<br>%{customdata}<extra></extra>",
@@ -44,13 +46,12 @@ def coverage(found: CoverageMap, groups: Groups, note: str, *, most_rows: int = 
     return figure
 
 
-def _labels(rows: list[tuple[str, str]]) -> list[str]:
+def _names(rows: list[tuple[str, str]]) -> list[str]:
     """`model · stage`, the stage left out where it has no name; with the package where two are called the same."""
     plain = [short(model) + (f" · {stage}" if stage != "default" else "") for model, stage in rows]
-    twice = {label for label in plain if plain.count(label) > 1} if len(set(plain)) < len(plain) else set()
+    times = Counter(plain)
     return [
-        text(label if label not in twice else f"{model} · {stage}")
-        for label, (model, stage) in zip(plain, rows, strict=True)
+        name if times[name] == 1 else f"{model} · {stage}" for name, (model, stage) in zip(plain, rows, strict=True)
     ]
 
 

@@ -11,6 +11,7 @@ from sluice.report.figure import (
     Groups,
     by_lines,
     days_axis,
+    labels,
     message,
     moment,
     seconds,
@@ -99,26 +100,26 @@ def partitions(results: list[PartitionResult], groups: Groups, note: str) -> Fig
     figure = Figure(id="partitions", title="Partitions", note=note)
     if not results:
         return figure
-    labels = [text(f"{one.table} {one.partition or ''}".strip()) for one in results]
+    lines = labels(f"{one.table} {one.partition or ''}".strip() for one in results)
     of = {"of": [groups.of([one.model]) if one.model else ALL for one in results]}
     told = [
         f"{label}<br>{moment(one.at)}, {one.status}, {seconds(one.duration_s)}" + (f"<br>{message(one.error)}" if one.error else "")
-        for label, one in zip(labels, results, strict=True)
+        for label, one in zip(lines, results, strict=True)
     ]  # fmt: skip
     for what, axis in (("parts", "x"), ("duplicate_rows", "x2")):
         for when, colour in (("before", SERIES[1]), ("after", SERIES[2])):
             figure.data.append(
                 {
                     "type": "bar", "orientation": "h", "name": when, "legendgroup": when, "showlegend": axis == "x", "xaxis": axis,
-                    "y": labels, "x": [getattr(one, f"{what}_{when}") for one in results], "marker": {"color": colour},
+                    "y": lines, "x": [getattr(one, f"{what}_{when}") for one in results], "marker": {"color": colour},
                     "customdata": told, "hovertemplate": f"%{{customdata}}<br>%{{x}} {what.replace('_', ' ')} {when}<extra></extra>",
                     "meta": of,
                 }
             )  # fmt: skip
     figure.layout = {
         "barmode": "group", "showlegend": True, "yaxis": {"type": "category", "autorange": "reversed"},
-        "xaxis": {"domain": [0, 0.48], "title": {"text": "parts"}},
-        "xaxis2": {"domain": [0.52, 1], "title": {"text": "duplicate rows"}, "anchor": "y"},
+        "xaxis": {"domain": [0, 0.48], "rangemode": "tozero", "title": {"text": "parts"}},
+        "xaxis2": {"domain": [0.52, 1], "rangemode": "tozero", "title": {"text": "duplicate rows"}, "anchor": "y"},
     }  # fmt: skip
     by_lines(figure, len(results), 30, most_px=1000)
     return figure

@@ -9,6 +9,7 @@ from sluice.report.figure import (
     Groups,
     by_lines,
     days_axis,
+    labels,
     message,
     moment,
     seconds,
@@ -73,7 +74,9 @@ def history(found: History, groups: Groups, note: str) -> Figure:
     if not found.points:
         return figure
     figure.note += (
-        f" {found.retries} retries saved {seconds(found.saved_s)}." if found.retries else " No run was a retry."
+        f" {found.retries} retr{'y' if found.retries == 1 else 'ies'} saved {seconds(found.saved_s)}."
+        if found.retries
+        else " No run was a retry."
     )
     if found.left_out:
         figure.note += f" {found.left_out} earlier runs are not shown."
@@ -139,17 +142,17 @@ def slow_batches(found: Slowest, groups: Groups, note: str) -> Figure:
     figure = Figure(id="slow-batches", title="Slowest batches", note=note)
     if not found.batches:
         return figure
-    labels = [text(f"{short(one.model)}: {one.what}") for one in found.batches]
+    lines = labels(f"{short(one.model)}: {one.what}" for one in found.batches)
     of = {"of": [groups.of([one.model]) for one in found.batches]}
     figure.data = [
         {
-            "type": "bar", "orientation": "h", "name": "last", "y": labels, "x": [one.last_s for one in found.batches],
+            "type": "bar", "orientation": "h", "name": "last", "y": lines, "x": [one.last_s for one in found.batches],
             "text": [trend(one.trend_ratio).strip(", ") for one in found.batches], "marker": {"color": SERIES[0]},
             "customdata": [f"{moment(one.at)}, {seconds(one.last_s)}" for one in found.batches],
             "hovertemplate": "%{y}<br>%{customdata}<extra>last</extra>", "meta": of,
         },
         {
-            "type": "scatter", "mode": "markers", "name": "before, median", "y": labels, "x": [one.before_s for one in found.batches],
+            "type": "scatter", "mode": "markers", "name": "before, median", "y": lines, "x": [one.before_s for one in found.batches],
             "marker": {"symbol": "line-ns-open", "size": 14, "color": SERIES[1], "line": {"width": 3}},
             "hovertemplate": "%{y}<br>%{x} s<extra>before</extra>", "meta": of,
         },
@@ -157,7 +160,7 @@ def slow_batches(found: Slowest, groups: Groups, note: str) -> Figure:
     figure.layout = {
         "yaxis": {"type": "category", "autorange": "reversed"}, "xaxis": {"title": {"text": "seconds"}, "rangemode": "tozero"},
     }  # fmt: skip
-    by_lines(figure, len(labels), 22, most_px=700)
+    by_lines(figure, len(lines), 22, most_px=700)
     return figure
 
 

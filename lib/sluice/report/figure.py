@@ -5,6 +5,7 @@ whole trace; ALL is kept whatever is chosen. Whatever came from elsewhere is esc
 """
 
 import html
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -73,6 +74,17 @@ def text(value: object) -> str:
 def short(model: str) -> str:
     """A model's name without its package."""
     return ".".join(model.split(".")[2:]) or model
+
+
+def labels(names: Iterable[str], most: int = 60) -> list[str]:
+    """Names for lines of a figure, escaped: none so long that it takes the figure's room, no two alike."""
+    cut = [name if len(name) <= most else f"{name[:most]}…" for name in names]
+    seen: Counter[str] = Counter()
+    found = []
+    for name in cut:
+        seen[name] += 1
+        found.append(text(name if seen[name] == 1 else f"{name} ({seen[name]})"))
+    return found
 
 
 def seconds(value: float | None) -> str:
