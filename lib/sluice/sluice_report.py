@@ -90,13 +90,13 @@ def gather(ctx: Context, days: int) -> Facts:
     if found.covered.uncounted:
         ctx.log.warning("rows are not counted: %s", found.covered.uncounted)
     if state is not None:
-        _ask_state(state, found, since, mine)
+        ask_state(state, found, since, mine)
     found.place = " / ".join(mine or sorted({run.plan.project for run in found.runs}))
     _ask_syncs(ctx, found, since)
     return found
 
 
-def _ask_state(state: State, found: Facts, since: datetime, mine: tuple[str, str] | None) -> None:
+def ask_state(state: State, found: Facts, since: datetime, mine: tuple[str, str] | None) -> None:
     """The runs of the project and target at hand, of all where it is not known which that is."""
     found.runs = [
         run

@@ -109,7 +109,7 @@ def test_a_refill_that_began_anew_with_a_wave_counts_from_its_first_batch() -> N
     assert (found[0].start_s, found[0].end_s) == (0, 2)
 
 
-def test_too_many_bars_are_joined_but_never_what_went_wrong() -> None:
+def test_too_many_bars_are_joined_but_never_good_with_bad() -> None:
     rows = []
     for second in range(50):
         status = "failed" if second == 20 else "ok"
@@ -117,11 +117,12 @@ def test_too_many_bars_are_joined_but_never_what_went_wrong() -> None:
         rows += [event("intent", f"b{second}", second, model_name=model)]
         rows += [event("outcome", f"b{second}", second + 0.5, status=status, model_name=model)]
     found = timeline({"run-1": at(0)}, rows, {}, most=10)
-    assert len(found.bars) <= 12
-    assert found.joined == 5
+    assert len(found.bars) == 6
+    assert found.joined == 10
     assert sum(bar.batches for bar in found.bars) == 50
-    assert [bar.start_s for bar in found.bars if bar.status == "failed"] == [20]
+    assert [(bar.start_s, bar.batches) for bar in found.bars if bar.status == "failed"] == [(20, 1)]
     assert set(found.bars[0].models) == {ORDERS, TOTALS}
+    assert (found.bars[0].start_s, found.bars[0].end_s) == (0, 9.5)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=15))

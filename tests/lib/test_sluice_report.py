@@ -108,7 +108,7 @@ class Opened:
         path.write_text(render(page), encoding="utf-8")
         self.complaints: list[str] = []
         self.requests: list[str] = []
-        self.page: Page = browser.new_page(viewport={"width": 1200, "height": 900}, **options)
+        self.page: Page = browser.new_page(viewport={"width": 1200, "height": 5000}, **options)
         self.page.on("console", lambda said: self.complaints.append(f"{said.type}: {said.text}"))
         self.page.on("pageerror", lambda problem: self.complaints.append(str(problem)))
         self.page.on("request", lambda request: self.requests.append(request.url))

@@ -27,14 +27,16 @@ def timeline(found: Timeline, runs: Mapping[str, str], groups: Groups, note: str
     if not found.bars:
         return figure
     if found.joined > 1:
-        figure.note += f" Up to {found.joined} batches in a row are one bar."
+        figure.note += f" Up to {found.joined} of one kind are one bar."
     by_status: dict[str, list[Bar]] = {}
     for bar in found.bars:
         by_status.setdefault(bar.status, []).append(bar)
     lines = {(bar.run_id, bar.wave, bar.worker) for bar in found.bars}
     places = {run_id: place for place, run_id in enumerate(runs)}
     names = {line: _line(runs, *line) for line in sorted(lines, key=lambda line: (places[line[0]], *line[1:]))}
-    for status, bars in sorted(by_status.items()):
+    for status, bars in sorted(
+        by_status.items(), key=lambda one: (one[0] != "ok", one[0])
+    ):  # what went wrong lies above
         colour = COLOURS.get(status, COLOURS["unknown"])
         pattern = {"pattern": {"shape": "/", "size": 4}} if status == "wait" else {}
         figure.data.append(
@@ -62,7 +64,7 @@ def _line(runs: Mapping[str, str], run_id: str, wave: int, worker: int) -> str:
 def _bar(bar: Bar) -> str:
     took = f"{seconds(bar.end_s - bar.start_s)} from {seconds(bar.start_s)} on"
     if bar.batches > 1:
-        return f"{bar.batches} batches of {text(', '.join(map(short, bar.models[:5])))}<br>{took}"
+        return f"{bar.batches} {text(bar.status)}, of {text(', '.join(map(short, bar.models[:5])))}<br>{took}"
     head = f"{text(short(bar.models[0]))}: {text(bar.what)}"
     said = [message(bar.message)] if bar.message and bar.status != "ok" else []
     attempt = "waiting for the next attempt" if bar.status == "wait" else f"{bar.status}, attempt {bar.attempt}"

@@ -48,7 +48,9 @@ async function draw(figure) {
   section.querySelector(".none").hidden = data.length > 0;
   plot.hidden = data.length === 0;
   if (!data.length) return;
-  await Plotly.react(plot, data, layoutOf(figure, data), { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
+  const layout = layoutOf(figure, data);
+  plot.style.minHeight = `${layout.height}px`;
+  await Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
   if (plot.dataset.listens) return;
   plot.dataset.listens = "yes";
   plot.on("plotly_click", (event) => {
@@ -59,16 +61,31 @@ async function draw(figure) {
   });
 }
 
+// Figures are drawn when they come near what is on the screen: plotly takes a moment for each.
+const near = new Set();
+const stale = new Set();
 let drawing = 0;
-async function drawAll() {
+async function drawNear() {
   const mine = ++drawing;
   delete root.dataset.drawn;
   for (const figure of report.figures) {
-    if (figure.data.length) await draw(figure); performance.mark(figure.id);
+    if (!near.has(figure.id) || !stale.delete(figure.id)) continue;
+    await draw(figure);
     await new Promise((next) => setTimeout(next)); // what a person does in between is not kept waiting
     if (mine !== drawing) return;
   }
+  performance.mark("drawn");
   root.dataset.drawn = "yes";
+}
+
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) near[entry.isIntersecting ? "add" : "delete"](entry.target.id);
+  drawNear();
+}, { rootMargin: "300px" });
+
+function drawAll() {
+  for (const figure of report.figures) if (figure.data.length) stale.add(figure.id);
+  drawNear();
 }
 
 function choose(model) {
@@ -98,4 +115,7 @@ document.addEventListener("click", (event) => {
 });
 document.getElementById("all").addEventListener("click", () => choose(chosen));
 dress();
-drawAll();
+for (const figure of report.figures) {
+  if (figure.data.length) stale.add(figure.id);
+  watcher.observe(document.getElementById(figure.id)); // calls back at once, with all of them
+}

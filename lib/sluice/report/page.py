@@ -72,7 +72,7 @@ def _section(figure: Figure) -> str:
     none = "Nothing of this model." if figure.data else "Nothing to show."
     return (
         f'<section id="{_text(figure.id)}"><h2>{_text(figure.title)}</h2><p>{_text(figure.note)}</p>'
-        f'<p class="none"{" hidden" if figure.data else ""}>{none}</p><div class="plot"></div></section>'
+        f'<p class="none"{" hidden" if figure.data else ""}>{none}</p><div class="plot" style="min-height: {figure.height if figure.data else 0}px"></div></section>'
     )
 
 

@@ -31,7 +31,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Timeline:
-    """`joined` is how many batches in a row became one bar at most, 1 where each has its own."""
+    """`joined` is how many attempts became one bar at most, 1 where each has its own."""
 
     bars: list[Bar] = field(default_factory=list)
     joined: int = 1
@@ -43,15 +43,14 @@ def timeline(
     """The bars of runs, of which `began` says by run_id when they began.
 
     `rows` are those of batch_event in the order of writing, `waves` by run_id and batch_id. Where there are more than
-    `most` bars, good ones that follow each other on a line are joined.
+    `most` bars, those of one status that lie next to each other on a line are joined.
     """
     by_run: dict[str, list[Row]] = {run_id: [] for run_id in began}
     for row in rows:
         if row["run_id"] in by_run:
             by_run[row["run_id"]].append(row)
     bars = [bar for run_id, own in by_run.items() for bar in _of_run(_moment(began[run_id]), own, waves)]
-    size = -(-len(bars) // most) if bars else 1
-    joined = _joined(bars, size) if size > 1 else bars
+    joined = _joined(bars, most) if len(bars) > most else bars
     return Timeline(joined, max((bar.batches for bar in joined), default=1))
 
 
@@ -104,17 +103,26 @@ def _on_lines(bars: list[Bar]) -> list[Bar]:
     return placed
 
 
-def _joined(bars: list[Bar], size: int) -> list[Bar]:
-    found: list[Bar] = []
-    for bar in sorted(bars, key=lambda one: (one.run_id, one.wave, one.worker, one.start_s)):
-        last = found[-1] if found else None
-        line = (bar.run_id, bar.wave, bar.worker, "ok", "ok")
-        if last and (last.run_id, last.wave, last.worker, last.status, bar.status) == line and last.batches < size:
-            models = last.models if bar.models[0] in last.models else last.models + bar.models
-            found[-1] = replace(last, end_s=bar.end_s, batches=last.batches + 1, models=models)
-        else:
-            found.append(bar)
-    return found
+def _joined(bars: list[Bar], most: int) -> list[Bar]:
+    """Bars of one status that begin in the same slot of their line as one; lines have as many slots as `most` allows."""
+    lines: dict[tuple[str, int, int], list[Bar]] = {}
+    for bar in bars:
+        lines.setdefault((bar.run_id, bar.wave, bar.worker), []).append(bar)
+    slots = max(1, most // (len(lines) * len({bar.status for bar in bars})))
+    found: dict[tuple, Bar] = {}
+    for line, own in lines.items():
+        start_s = min(bar.start_s for bar in own)
+        slot_s = (max(bar.end_s for bar in own) - start_s) / slots or 1.0
+        for bar in own:
+            key = (*line, bar.status, min(slots - 1, int((bar.start_s - start_s) / slot_s)))
+            found[key] = _both(found[key], bar) if key in found else bar
+    return list(found.values())
+
+
+def _both(one: Bar, other: Bar) -> Bar:
+    models = one.models if other.models[0] in one.models else one.models + other.models
+    start_s, end_s = min(one.start_s, other.start_s), max(one.end_s, other.end_s)
+    return replace(one, start_s=start_s, end_s=end_s, batches=one.batches + 1, models=models)
 
 
 def _moment(at: str) -> float:
