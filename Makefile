@@ -92,6 +92,9 @@ runs: $(VENV) ## The latest runs
 history: $(VENV) ## Daily runs, full builds and retries, and what the retries saved
 	@bin/sluice-state history
 
+report: $(READY) ## One HTML file to look at: coverage, runs, what is slow, checks, syncs, partitions [DAYS=30 OUTPUT=]
+	@pipelines/report
+
 ##@ Servers
 clickhouse: $(VENV) .venv/.clickhouse ## A real ClickHouse on loopback until Ctrl-C, its data in .state/clickhouse
 	@PYTHONPATH=lib .venv/bin/python -m sluice.clickhouse_server
@@ -111,6 +114,7 @@ bench: $(READY) ## What is claimed about speed, measured against what a user wou
 	@.venv/bin/python bench/state.py
 	@.venv/bin/python bench/refill.py
 	@.venv/bin/python bench/market.py
+	@.venv/bin/python bench/report.py
 
 docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
 	@PYTHONPATH=lib .venv/bin/python -m sluice.docs
@@ -158,4 +162,4 @@ warehouse/dbt_packages/sluice:
 	@.venv-snowflake/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: all bars bench clean clean-logs clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill runs sample-data setup stage status sync test test-faults validate
+.PHONY: all bars bench clean clean-logs clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill report runs sample-data setup stage status sync test test-faults validate

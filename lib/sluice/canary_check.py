@@ -72,6 +72,7 @@ def canary_check(ctx: Context, options: Options) -> Generator[Record, None, int 
         ctx.log.info("no gate: nothing to check")
         return None
     is_rehearsal = ctx.dry_run or (seen.plan is not None and seen.plan.dry_run)
+    ctx.keeps = not is_rehearsal
     is_red = False
     for result in _results(ctx, seen, options, is_rehearsal):
         if result.status == "failed":

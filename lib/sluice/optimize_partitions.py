@@ -91,6 +91,7 @@ def optimize_partitions(ctx: Context, options: Options) -> Generator[Record, Non
                     table=f"{node.schema}.{node.alias}", partition=None, model=model.model, status="dry_run"
                 )
         return None
+    ctx.keeps = True
     with warehouse:
         if isinstance(warehouse, ClickHouse):
             units = _partitions(ctx, warehouse, manifest, touched, options)

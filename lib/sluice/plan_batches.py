@@ -88,15 +88,16 @@ def plan_batches(
 
 
 def rehearsed(
-    ctx: Context, project: Project, nodes: list[Node], *, today: date, most_added: int
+    ctx: Context, project: Project, nodes: list[Node], *, today: date, most_added: int, append: bool = False
 ) -> tuple[Plan, list[Batch], dict[str, FullRefresh]]:
-    """The full refresh of these models as it would be planned today, and their blocks; no guard has looked at it.
+    """The full refresh of these models as it would be planned today, and their blocks with the stages that were added.
 
-    Raises SluiceError (2) for a bad config.
+    No guard has looked at it. `append`: as with --incremental-only, so that nothing of the tables is replaced. Raises
+    SluiceError (2) for a bad config.
     """
     blocks = {node.unique_id: block_of(node) for node in nodes if "full_refresh" in meta_of(node)}
     added = added_stages.discover(project, blocks, today=today, most=most_added)
-    request = Request([], [], None, [], False, "{}", added=added)
+    request = Request([], [], None, [], append, "{}", added=added)
     blocks = added_stages.applied(blocks, added)
     return *_plan(ctx, project, request, nodes, blocks, today), blocks
 

@@ -394,6 +394,22 @@ class Savings(Record, kw_only=True, tag="savings"):
     saved_s: float
 
 
+class ReportResult(Record, kw_only=True, tag="report_result"):
+    """A report that was written. `cells` are those of its coverage by what they are; `empty` the figures without data.
+
+    `runs` and `batches` are those that its figures look at, of the last `days` days.
+    """
+
+    path: str
+    size_bytes: int
+    days: int
+    runs: int
+    batches: int
+    cells: dict[str, int]
+    empty: list[str]
+    status: Status
+
+
 class NotifyResult(Record, kw_only=True, tag="notify_result"):
     """What became of the digest on one channel. `status` is skipped when the severity is below the threshold.
 
@@ -442,6 +458,7 @@ TYPES: dict[str, type[Record]] = {
         RunState,
         Overview,
         SetupCheck,
+        ReportResult,
         NotifyResult,
         Error,
         Summary,

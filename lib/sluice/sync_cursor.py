@@ -8,7 +8,7 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -210,10 +210,7 @@ def _is_there(where: Place) -> bool:
 
 def log(ctx: Context, where: Place, source: str | None) -> Iterator[Record]:
     """Every source, or this one, as the database knows it. Raises SluiceError (2) for one that it does not."""
-    found: list[SyncState] = []
-    if _is_there(where):
-        with where.opened("sync-cursor log", source or "") as target:
-            found = list(_sync_states(target, ctx.now)) if target.exists() else []
+    found = states(where, ctx.now, source or "")
     if source is not None and source not in {one.source for one in found}:
         raise refused(
             f"nothing was ever loaded of {source} into {where.credentials}",
@@ -223,6 +220,24 @@ def log(ctx: Context, where: Place, source: str | None) -> Iterator[Record]:
     if not found:
         ctx.log.warning("nothing was ever loaded into schema %s of %s", where.schema, where.credentials)
     yield from (one for one in found if source in (None, one.source))
+
+
+def states(where: Place, now: datetime, source: str = "") -> list[SyncState]:
+    """Every source as the database knows it; `source` is whom it is asked for. Raises WarehouseError."""
+    if not _is_there(where):
+        return []
+    with where.opened("sync-cursor log", source) as target:
+        return list(_sync_states(target, now)) if target.exists() else []
+
+
+def rows_by_day(where: Place) -> list[tuple[str, date, int, int, datetime | None, datetime]]:
+    """Source, day (UTC), inserted and updated rows, newest bookmark and last commit, for each source and day. Raises WarehouseError."""
+    with where.opened("sync-cursor log", "") as target:
+        rows = target.warehouse.rows(
+            "SELECT source, cast(written_at AS date), sum(inserted_rows), sum(updated_rows), max(last_sync_ts), max(written_at) "
+            f"FROM {target.place('sync_event')} WHERE event = 'commit' GROUP BY source, cast(written_at AS date)"
+        )
+    return [(*row[:4], row[4] and in_utc(row[4]), in_utc(row[5])) for row in rows]
 
 
 def _sync_states(target: Target, now: datetime) -> Iterator[SyncState]:

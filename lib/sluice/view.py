@@ -24,6 +24,7 @@ from sluice.records import (
     PartitionResult,
     Plan,
     Record,
+    ReportResult,
     RunState,
     Savings,
     SetupCheck,
@@ -191,6 +192,17 @@ class Screen:
         line.append(f"\n        try: {check.next}" if check.next and check.verdict != "ok" else "", style="default")
         self._console.print(line)
 
+    def report_result(self, result: ReportResult) -> None:
+        line = Text(result.path, style="bold")
+        line.append(
+            f"  {result.size_bytes / 1e6:.1f} MB, {result.days} days: {result.runs} runs, {result.batches} batches",
+            style="dim",
+        )
+        cells = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in result.cells.items() if count)
+        line.append(f"\n  cells: {cells}" if cells else "")
+        line.append(f"\n  nothing to show: {', '.join(result.empty)}" if result.empty else "", style="dim")
+        self._console.print(line)
+
     def notify_result(self, result: NotifyResult) -> None:
         style = _STYLES["failed"] if result.severity in ("ERROR", "CRITICAL") else ""
         if result.digest:
@@ -215,7 +227,8 @@ _VIEWS: dict[type[Record], Any] = {
     Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate,
     BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result,
     SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state,
-    DailyRun: Screen.daily_run, Savings: Screen.savings, Overview: Screen.overview, SetupCheck: Screen.setup_check, NotifyResult: Screen.notify_result, Summary: Screen.summary,
+    DailyRun: Screen.daily_run, Savings: Screen.savings, Overview: Screen.overview, SetupCheck: Screen.setup_check,
+    ReportResult: Screen.report_result, NotifyResult: Screen.notify_result, Summary: Screen.summary,
     Error: Screen.error,
 }  # fmt: skip
 

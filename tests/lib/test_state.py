@@ -152,6 +152,25 @@ def test_who_has_claimed_models_is_told(url: str, state: State) -> None:
 # -- runs -----------------------------------------------------------------------------------------------------
 
 
+def test_batches_attempts_and_waves_of_runs_are_told(state: State) -> None:
+    plan, batches = a_plan()
+    begun(state, plan)
+    for batch, statuses in zip(batches, (["failed", "ok"], ["ok"], []), strict=True):
+        for status in statuses:
+            attempt = state.intend("run-1", "run-1", batch)
+            state.record("run-1", batch, a_result(batch, status, attempt=attempt, wave=batch.seq), "shop")
+    state.intend("run-1", "run-1", batches[2])
+    assert [(row["event"], row["batch_seq"], row["attempt"], row["status"]) for row in state.attempts_of(["run-1"])] == [
+        ("intent", 1, 1, None), ("outcome", 1, 1, "failed"), ("intent", 1, 2, None), ("outcome", 1, 2, "ok"),
+        ("intent", 2, 1, None), ("outcome", 2, 1, "ok"), ("intent", 3, 1, None),
+    ]  # fmt: skip
+    assert sorted((row["batch_seq"], row["status"]) for row in state.batches_of(["none", "run-1"])) == [
+        (1, "ok"), (2, "ok"), (3, "unknown"),
+    ]  # fmt: skip
+    assert state.waves_of(["run-1"]) == {("run-1", batches[0].batch_id): 1, ("run-1", batches[1].batch_id): 2}
+    assert state.batches_of([]) == state.attempts_of(["none"]) == []
+
+
 def test_a_run_is_remembered_from_its_beginning_to_its_end(state: State) -> None:
     plan, _ = a_plan(delay_s=1.5)
     root = begun(state, plan)

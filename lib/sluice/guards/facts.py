@@ -76,6 +76,14 @@ def gather(case: Case, warehouse: Warehouse) -> Facts:
     return _Asker(case, warehouse).all()
 
 
+def months(case: Case, warehouse: Warehouse) -> dict[tuple[str, str], Mapping[date, int]]:
+    """Rows by first day of the month, of each model and stage that is worked on window by window, as in Facts."""
+    asker = _Asker(case, warehouse)
+    cells = {(uid, batch.stage): case.blocks.get(uid) for uid, batches in case.windowed.items() for batch in batches}
+    counted = {(uid, stage): asker.rows_by_month(uid, stage, block) for (uid, stage), block in cells.items()}
+    return {cell: rows for cell, rows in counted.items() if rows is not None}
+
+
 class _Asker:
     def __init__(self, case: Case, warehouse: Warehouse):
         self._case, self._warehouse = case, warehouse
@@ -92,7 +100,7 @@ class _Asker:
             stages = list(dict.fromkeys(batch.stage for batch in batches))
             if not self._case.is_replaced(uid):
                 for stage in stages:
-                    if (counted := self._months(uid, stage, block)) is not None:
+                    if (counted := self.rows_by_month(uid, stage, block)) is not None:
                         months[uid, stage] = counted
             if block is None or self._case.intent == "refill":
                 continue
@@ -109,7 +117,7 @@ class _Asker:
         node = self._case.node(uid)
         return not self._case.is_replaced(uid) and self._columns_of(node) == {}
 
-    def _months(self, uid: str, stage: str, block: FullRefresh | None) -> dict[date, int] | None:
+    def rows_by_month(self, uid: str, stage: str, block: FullRefresh | None) -> dict[date, int] | None:
         node = self._case.node(uid)
         there = self._columns_of(node)
         if not there:

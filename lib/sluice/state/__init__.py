@@ -19,7 +19,7 @@ from sluice import __version__
 from sluice.errors import busy, misconfigured, refused
 from sluice.ids import timestamp
 from sluice.planning import GO_ON
-from sluice.records import Batch, BatchResult, Node, Plan, PlannedModel, Record, RunStatus
+from sluice.records import Batch, BatchResult, Node, Plan, PlannedModel, RunStatus
 from sluice.state.store import Lock, Store, some
 
 if TYPE_CHECKING:
@@ -38,7 +38,13 @@ _STANDING = """
     SELECT {columns} FROM batch_event LEFT JOIN replaced USING (model_name)
     WHERE root_run_id = $root AND seq >= coalesce(since, 0) AND {where} ORDER BY seq"""
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class _Wave(msgspec.Struct):
+    """What of a batch_result is asked of many at once."""
+
+    wave: int = 1
 
 
 @dataclass(frozen=True)
@@ -472,6 +478,34 @@ class State:
             f"SELECT {', '.join(columns)} FROM batch_log WHERE root_run_id = $root ORDER BY batch_seq", {"root": root}
         )
         return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def batches_of(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows of batch_log whose latest attempt was in one of these runs."""
+        return self._of_runs(
+            "batch_log", (*_CELL, "full_refresh", "at", "status", "duration_seconds", "message"), run_ids
+        )
+
+    def attempts_of(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows of batch_event of these runs in the order of writing: an intent and, where it is known, an outcome each."""
+        columns = (*_CELL, "event", "at", "status", "duration_seconds", "message")
+        return self._of_runs("batch_event", columns, run_ids, "ORDER BY seq")
+
+    def waves_of(self, run_ids: Sequence[str]) -> dict[tuple[str, str], int]:
+        """The wave of each batch of these runs that has an outcome, by run_id and batch_id."""
+        rows = self._of_runs("batch_event", ("run_id", "batch_id", "result"), run_ids, "AND event = 'outcome'")
+        return {
+            (row["run_id"], row["batch_id"]): self._decoded(row["result"], _Wave).wave for row in rows if row["result"]
+        }
+
+    def _of_runs(
+        self, table: str, columns: Sequence[str], run_ids: Sequence[str], more: str = "", *, at_once: int = 500
+    ) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(run_ids), at_once):
+            names, runs = _marks(run_ids[start : start + at_once])
+            rows = self.store.rows(f"SELECT {', '.join(columns)} FROM {table} WHERE run_id IN ({names}) {more}", runs)
+            found += [dict(zip(columns, row, strict=True)) for row in rows]
+        return found
 
     # -- below ----------------------------------------------------------------------------------------
 
