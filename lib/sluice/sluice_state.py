@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 from sluice.command import Context
 from sluice.errors import refused
-from sluice.planning import GO_ON
+from sluice.planning import go_on
 from sluice.records import BatchResult, DailyRun, Record, RunState, Savings, Window
 from sluice.state import BLOCKING_INTENTS, Run, State
 
@@ -104,7 +104,7 @@ def _run_state(state: State, run: Run) -> RunState:
         done=len(state.done(run.root_run_id)),
         total=run.plan.total,
         models=[model.unique_id for model in run.plan.models],
-        resume=GO_ON[run.plan.intent] if unfinished else None,
+        resume=go_on(run.plan) if unfinished else None,
     )
 
 
