@@ -1,8 +1,8 @@
 """Relations that take each other's place under the name that readers use, so that none of them ever sees neither or half.
 
-    duckdb.py, postgres.py   all in one transaction
-    clickhouse.py            EXCHANGE TABLES, one after the other; each can be told to be done already
-    snowflake.py             the statements, for whoever runs them
+duckdb.py, postgres.py   all in one transaction
+clickhouse.py            EXCHANGE TABLES, one after the other; each can be told to be done already
+snowflake.py             the statements, for whoever runs them
 """
 
 from collections.abc import Callable
@@ -45,16 +45,16 @@ class Exchange:
 
     `look(warehouse, move, name)`          what is there under a name of the move's schema, or None
     `blockers(warehouse, moves)`           what hangs on the live relations and cannot follow: a line each, for people
+    `prepare(warehouse, moves)`            what must be done to what comes before its id is noted; nobody reads it yet
     `exchange(warehouse, moves, ids)`      make them; `ids` {model: (id of live or "", id of coming)} when it was begun
     `drop(warehouse, move, name)`          drop what has this name in the move's schema, if there is such a thing
-    `is_atomic`                            all at once or none: then ids are of no use
     """
 
     look: Callable[[Warehouse, Move, str], Relation | None]
     blockers: Callable[[Warehouse, list[Move]], list[str]]
+    prepare: Callable[[Warehouse, list[Move]], None]
     exchange: Callable[[Warehouse, list[Move], dict[str, tuple[str, str]]], None]
     drop: Callable[[Warehouse, Move, str], None]
-    is_atomic: bool
 
 
 def of(warehouse: Warehouse) -> Exchange:

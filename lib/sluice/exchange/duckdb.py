@@ -24,13 +24,17 @@ def blockers(warehouse: Warehouse, moves: list[Move]) -> list[str]:
     """Indexes: DuckDB renames no table that has one. Views read by name, and follow."""
     found = []
     for move in moves:
-        for (index, table) in warehouse.rows(
+        for index, table in warehouse.rows(
             "select index_name, table_name from duckdb_indexes() where"
             " database_name = coalesce($database, current_database()) and schema_name = $schema and table_name in ($live, $coming)",
             {"database": move.database, "schema": move.schema, "live": move.live, "coming": move.coming},
         ):
             found.append(f"{move.schema}.{table} has the index {index}, and DuckDB renames no table with one")
     return found
+
+
+def prepare(warehouse: Warehouse, moves: list[Move]) -> None:
+    """Nothing: all that there is to do is done in the transaction."""
 
 
 def exchange(warehouse: Warehouse, moves: list[Move], _ids: dict[str, tuple[str, str]]) -> None:
@@ -88,4 +92,4 @@ def _kind(relation: Relation) -> str:
     return "view" if relation.is_view else "table"
 
 
-EXCHANGE = Exchange(look, blockers, exchange, drop, is_atomic=True)
+EXCHANGE = Exchange(look, blockers, prepare, exchange, drop)
