@@ -1,12 +1,8 @@
 """DuckDB: renamed in one transaction for each attached database, since one transaction writes to one of them."""
 
-import re
-
 from sluice.aside import ASIDE
 from sluice.exchange import Exchange, Move, Relation, repointed
 from sluice.warehouse import Warehouse
-
-_CREATE_VIEW = re.compile(r"^\s*create\s+view\b", re.IGNORECASE)
 
 
 def look(warehouse: Warehouse, move: Move, name: str) -> Relation | None:
@@ -39,8 +35,6 @@ def prepare(warehouse: Warehouse, moves: list[Move]) -> None:
 
 def exchange(warehouse: Warehouse, moves: list[Move], _ids: dict[str, tuple[str, str]]) -> None:
     for database in dict.fromkeys(move.database for move in moves):
-        if database is not None:
-            warehouse.execute(f"use {warehouse.quote(database)}")  # a view's statement does not name its own
         group = [move for move in moves if move.database == database and look(warehouse, move, move.coming)]
         with warehouse.transaction():
             for move in reversed(group):
@@ -64,12 +58,14 @@ def _follow(warehouse: Warehouse, move: Move) -> None:
     if view is None or ASIDE not in move.coming:
         return
     sql, comment = view
-    warehouse.execute(_CREATE_VIEW.sub("create or replace view", repointed(sql, ASIDE)))
+    place = warehouse.relation(move.database, move.schema, move.coming)
+    body = repointed(sql, ASIDE).partition(ASIDE)[2].removeprefix('"')
+    # Names in a view's text leave out the database that it is in, and the schema main.
+    warehouse.execute(f"use {warehouse.relation(move.database, move.schema, '')}")
+    warehouse.execute(f"create or replace view {place}{body}")
     if comment is not None:
         quoted = comment.replace("'", "''")
-        warehouse.execute(
-            f"comment on view {warehouse.relation(move.database, move.schema, move.coming)} is '{quoted}'"
-        )
+        warehouse.execute(f"comment on view {place} is '{quoted}'")
 
 
 def _view(warehouse: Warehouse, move: Move, name: str) -> tuple[str, str | None] | None:

@@ -5,6 +5,7 @@ taken down before the renaming, when they still name it, and put in again after 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import stamina
 
@@ -108,31 +109,54 @@ def _at_once(warehouse: Warehouse, moves: list[Move]) -> None:
         warehouse.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
         warehouse.execute("set local search_path = ''")
         old = {move: live for move in moves if (live := look(warehouse, move, move.live)) is not None}
-        tables = [_place(warehouse, move, move.live) for move, live in old.items() if not live.is_view]
-        if tables:  # all in one statement: what holds some while it waits for others is what deadlocks are made of
-            warehouse.execute(f"lock table {', '.join(tables)} in access exclusive mode")
+        others = list(_others_views(warehouse, list(old.values())))
+        _lock(warehouse, [view.place for view in others], old)
         for move in reversed(moves):
             drop(warehouse, move, move.going)
-        views = list(_others_views(warehouse, list(old.values())))
         for move, live in old.items():
             _carry_rights(warehouse, move, live)
         for move in moves:
             if move in old:
                 _rename(warehouse, move, move.live, move.going)
             _rename(warehouse, move, move.coming, move.live)
-        for view in views:
-            warehouse.execute(view)
+        for view in others:
+            warehouse.execute(f"create or replace view {view.place}{view.options} as {view.definition}")
 
 
-def _others_views(warehouse: Warehouse, old: list[Relation]) -> Iterator[str]:
-    """The statements that make the views of others read what comes; those that are replaced themselves stay with theirs."""
+def _lock(warehouse: Warehouse, others: list[str], old: dict[Move, Relation]) -> None:
+    """Everything locked in the order in which readers do: a view, then what it reads.
+
+    The other way round, whoever reads a view in a loop would always hold the view, and wait for the table.
+    """
+    views = [_place(warehouse, move, move.live) for move, live in reversed(old.items()) if live.is_view]
+    for view in (*others, *views):  # LOCK TABLE would lock all that a view reads, also what is none of ours
+        owner = warehouse.value(
+            "select pg_get_userbyid(relowner)::text from pg_class where oid = $view::regclass", {"view": view}
+        )
+        warehouse.execute(f"alter view {view} owner to {warehouse.quote(owner)}")
+    tables = [_place(warehouse, move, move.live) for move, live in reversed(old.items()) if not live.is_view]
+    if tables:
+        warehouse.execute(f"lock table {', '.join(tables)} in access exclusive mode")
+
+
+@dataclass(frozen=True)
+class _View:
+    """A view of somebody else's; `definition` names all that it reads in full."""
+
+    place: str
+    options: str
+    definition: str
+
+
+def _others_views(warehouse: Warehouse, old: list[Relation]) -> Iterator[_View]:
+    """The views that read what is replaced and are not replaced themselves: those stay with theirs."""
     seen = {int(live.id) for live in old}
     for live in old:
         for oid, schema, name, definition, options in warehouse.rows(_VIEWS, {"oid": int(live.id)}):
             if oid not in seen:
                 seen.add(oid)
                 with_options = f" with ({', '.join(options)})" if options else ""
-                yield f"create or replace view {warehouse.relation(None, schema, name)}{with_options} as {definition}"
+                yield _View(warehouse.relation(None, schema, name), with_options, definition)
 
 
 def _carry_rights(warehouse: Warehouse, move: Move, live: Relation) -> None:
