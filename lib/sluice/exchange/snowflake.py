@@ -1,7 +1,7 @@
 """Snowflake: the statements, for whoever runs them there; Sluice itself does not connect to it.
 
-SWAP WITH exchanges two tables at once and takes their grants along, so those are copied before: COPY GRANTS is of CREATE alone.
-Each statement of Snowflake's DDL commits by itself. A view is replaced by its own text, which follows names.
+SWAP WITH exchanges the names of two tables at once. Their grants go with them: what SHOW GRANTS says of the live one must be granted
+to what was built before it is swapped. Each statement of DDL commits by itself. Views follow names and are no part of this.
 """
 
 from sluice.exchange import Move
