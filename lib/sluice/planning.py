@@ -25,6 +25,8 @@ _PUBLISH = " | canary-check | publish-tables"
 
 def go_on(plan: Plan) -> str | None:
     """What to type to go on with a plan; None where it is simply planned again."""
+    if plan.publication is not None and plan.publication.undone:
+        return "publish-tables --undo"
     command = GO_ON.get(plan.intent)
     return command and command + (_PUBLISH if aside.of_plan(plan) else "")
 

@@ -16,6 +16,8 @@ from sluice.records import Plan, Publication, PublishResult, RunStatus
 from sluice.state import State
 from sluice.warehouse import Warehouse, connect
 
+TIMEOUT_S = 3600.0  # of a statement: where rows are counted by reading them
+
 
 @dataclass(frozen=True)
 class Options:
@@ -126,7 +128,7 @@ def connected(ctx: Context, plan: Plan, options: Options) -> Iterator[Warehouse]
         )
     with connect(
         credentials, tag=f"{ctx.name} {ctx.run_id}".strip(), cluster=options.cluster,
-        lock_wait_s=config.lock_wait_s, rules=error_classes.load(config.error_classes),
+        timeout_s=TIMEOUT_S, lock_wait_s=config.lock_wait_s, rules=error_classes.load(config.error_classes),
     ) as warehouse:  # fmt: skip
         yield warehouse
 

@@ -86,8 +86,9 @@ def _savings(week: date | None, rows: list[dict]) -> Savings:
 
 def _run_state(state: State, run: Run) -> RunState:
     alive = state.is_alive(run)
+    ended_well = ("SUCCESS", "CANCELLED") if run.plan.publication and run.plan.publication.undone else ("SUCCESS",)
     unfinished = (
-        run.plan.intent in BLOCKING_INTENTS and run.run_status != "SUCCESS" and not run.is_discarded and not alive
+        run.plan.intent in BLOCKING_INTENTS and run.run_status not in ended_well and not run.is_discarded and not alive
     )
     return RunState(
         run_id=run.run_id,
