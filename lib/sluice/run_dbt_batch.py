@@ -248,7 +248,7 @@ def _engine(ctx: Context, options: Options, plan: Plan) -> Engine:
             hint="use the same --target for both",
         )
     base_vars = msgspec.json.decode(str(plan.request.get("vars") or "{}"))
-    engine = start_engine(config, plan.target, base_vars, asides=aside.of_plan(plan))
+    engine = start_engine(config, plan.target, base_vars, aside.of_plan(plan))
     info = parse(engine, config)
     if info.project_name != plan.project:
         engine.close()
