@@ -14,8 +14,14 @@ VENV := .venv/.installed
 READY := $(VENV) warehouse/dbt_packages/sluice
 
 ##@ Run
-full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 DRY_RUN=1]
+full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= ASIDE=1 KEEP=24h RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 DRY_RUN=1]
 	@pipelines/full-refresh
+
+unpublish: $(READY) ## Bring back what the latest make full-refresh ASIDE=1 replaced [DRY_RUN=1]
+	@pipelines/unpublish
+
+clean-published: $(READY) ## Drop what such a refresh replaced, once the time that it was kept for is over [DRY_RUN=1]
+	@CLEAN_UP=1 pipelines/unpublish
 
 refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS= COHORT= RECOMPUTE=1 RESUME=1 DRY_RUN=1]
 	@pipelines/refill
@@ -162,4 +168,4 @@ warehouse/dbt_packages/sluice:
 	@.venv-snowflake/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: all bars bench clean clean-logs clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill report runs sample-data setup stage status sync test test-faults validate
+.PHONY: all bars bench clean clean-logs clean-published clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill report runs sample-data setup stage status sync test test-faults unpublish validate

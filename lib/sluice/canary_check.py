@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import check_queries, error_classes, planning, profiles
+from sluice import aside, check_queries, error_classes, planning, profiles
 from sluice.check_queries import Scan
 from sluice.checks import Check, Declared, declared
 from sluice.command import Context
@@ -83,7 +83,7 @@ def canary_check(ctx: Context, options: Options) -> Generator[Record, None, int 
         elif result.error:
             ctx.log.warning("%s of %s would be red: %s", result.check, result.subject, result.error)
         yield result
-    if is_red and seen.plan is not None and (go_on := planning.GO_ON.get(seen.plan.intent)):
+    if is_red and seen.plan is not None and (go_on := planning.go_on(seen.plan)):
         ctx.log.warning("what comes after it is not touched; once it is understood, go on with: %s", go_on)
     return RED if is_red else ctx.upstream_exit
 
@@ -174,6 +174,7 @@ def _works(ctx: Context, seen: Seen, options: Options) -> list[Work]:
                 f"the plan is for target {seen.plan.target}, this command's is {project.info.target} ({ctx.config.explain('DBT_TARGET')})",
                 code="plan_other_target", hint="use the same --target for both",
             )  # fmt: skip
+        aside.redirect(project.manifest, seen.plan)
         for gate in open_gates:
             models = project.select(options.select, options.exclude, None) if options.select else gate.models
             works.append(_work(project, gate, models, options))

@@ -13,6 +13,7 @@ from sluice.records import (
     Error,
     PartitionResult,
     Plan,
+    PublishResult,
     Record,
     Severity,
     Summary,
@@ -40,6 +41,7 @@ class Digest:
     partitions: int = 0
     unmerged: list[PartitionResult] = field(default_factory=list)
     synced: list[SyncResult] = field(default_factory=list)
+    published: list[PublishResult] = field(default_factory=list)
     results: list[BatchResult] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)  # each once, in their order
     errors: list[Error] = field(default_factory=list)
@@ -66,6 +68,8 @@ class Digest:
             self.partitions += 1
             if record.status == "failed" or _is_left_duplicated(record):
                 self.unmerged.append(record)
+        elif isinstance(record, PublishResult):
+            self.published.append(record)
         elif isinstance(record, SyncResult):
             self.synced.append(record)
         elif isinstance(record, Error):
@@ -112,6 +116,8 @@ class Digest:
         what = (
             f"{self.plan.intent.replace('_', ' ')} of {self.plan.project} ({self.plan.target})"
             if self.plan
+            else "publication"
+            if self.published
             else "nothing planned"
         )
         if self.synced:
@@ -138,6 +144,7 @@ class Digest:
         told += components.summary(self.plan, self.results, self.checks) if self.plan else []
         told += _named("notes", list(self.notes))
         told += [_brought(result) for result in self.synced]
+        told += _changed_places(self.published)
         told += _named("failed batches", [f"failed  {_where(result)}: {result.error}" for result in self.failed])
         told += _named("red checks", [f"red  {check.check} of {check.subject}: {check.error}" for check in self.red])
         told += _named("such partitions", [_unmerged(one) for one in self.unmerged])
@@ -164,6 +171,22 @@ def _unmerged(result: PartitionResult) -> str:
     if result.status == "failed":
         return f"failed  {where}: {result.error}"
     return f"left  {where}: {result.duplicate_rows_before} rows share their key with another; {result.error}"
+
+
+def _changed_places(results: list[PublishResult]) -> list[str]:
+    """`publish ok  main.orders, main.totals; kept until 2026-11-22T06:00:00.000Z`, a line for each action and status."""
+    told = []
+    for action, status in dict.fromkeys((one.action, one.status) for one in results):
+        alike = [one for one in results if (one.action, one.status) == (action, status)]
+        until = next((one.kept_until for one in alike if one.kept_until), None)
+        why = next((one.error for one in alike if one.error), None)
+        tables = ", ".join(one.table for one in alike[:_MOST_LINES])
+        told.append(
+            f"{action.replace('_', ' ')} {status}  {tables}"
+            + (f"; kept until {until}" if until else "")
+            + (f": {why}" if why else "")
+        )
+    return told
 
 
 def _brought(result: SyncResult) -> str:

@@ -25,6 +25,7 @@ FLOW = [
     "run-dbt-batch",
     "optimize-partitions",
     "canary-check",
+    "publish-tables",
     "tap-exchange",
     "tap-debank",
     "sync-cursor",
@@ -101,7 +102,14 @@ def records_page() -> str:
         parts.append(
             f"## {name}\n\n{inspect.cleandoc(record_type.__doc__ or '')}\n\n{_fields(record_type, without=records.Record)}\n"
         )
-    for part in (records.Window, records.PlannedModel, records.PlannedGap, records.Node, records.StaleModel):
+    for part in (
+        records.Window,
+        records.PlannedModel,
+        records.Publication,
+        records.PlannedGap,
+        records.Node,
+        records.StaleModel,
+    ):
         parts.append(f"### {part.__name__}\n\n{inspect.cleandoc(part.__doc__ or '')}\n\n{_fields(part)}\n")
     return "\n".join(parts)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import error_classes, merge_partitions, profiles, remove_duplicates
+from sluice import aside, error_classes, merge_partitions, profiles, remove_duplicates
 from sluice.command import Context
 from sluice.errors import SluiceError, refused
 from sluice.log import redact
@@ -81,6 +81,7 @@ def optimize_partitions(ctx: Context, options: Options) -> Generator[Record, Non
             f"the plan is for target {plan.target}, this command's is {target} ({ctx.config.explain('DBT_TARGET')})",
             code="plan_other_target", hint="use the same --target for both",
         )  # fmt: skip
+    aside.redirect(manifest, plan)
     credentials = profiles.load(ctx.config, variables)
     warehouse = _connect(ctx, credentials, options)
     if warehouse is None:

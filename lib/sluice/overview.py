@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from sluice.guards.health import stale_code
 from sluice.ids import timestamp
-from sluice.planning import GO_ON
+from sluice.planning import go_on
 from sluice.project import Project
 from sluice.records import Overview, RunState, StaleModel
 from sluice.state import BLOCKING_INTENTS, Run, State
@@ -31,8 +31,9 @@ def overview(state: State, stale: list[StaleModel], *, stale_unknown: str | None
 def run_state(state: State, run: Run) -> RunState:
     """A run, and the command that goes on with it."""
     alive = state.is_alive(run)
+    ended_well = ("SUCCESS", "CANCELLED") if run.plan.publication and run.plan.publication.undone else ("SUCCESS",)
     unfinished = (
-        run.plan.intent in BLOCKING_INTENTS and run.run_status != "SUCCESS" and not run.is_discarded and not alive
+        run.plan.intent in BLOCKING_INTENTS and run.run_status not in ended_well and not run.is_discarded and not alive
     )
     return RunState(
         run_id=run.run_id,
@@ -50,7 +51,7 @@ def run_state(state: State, run: Run) -> RunState:
         done=state.done_count(run.root_run_id),
         total=run.plan.total,
         models=[model.unique_id for model in run.plan.models],
-        resume=GO_ON[run.plan.intent] if unfinished else None,
+        resume=go_on(run.plan) if unfinished else None,
     )
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
 
-from sluice import added_stages, planning, resuming
+from sluice import added_stages, aside, planning, resuming
+from sluice.checks import declared
 from sluice.command import Context
 from sluice.errors import refused, suggestion
 from sluice.full_refresh import FullRefresh, ResolvedStage, parse, resolved
@@ -16,9 +17,11 @@ from sluice.guards import check as guards
 from sluice.guards.order import feed_each_other
 from sluice.manifest import Manifest, Node, meta_of
 from sluice.project import Project
-from sluice.records import Batch, Mode, Plan, PlannedModel, Record, Vars
+from sluice.records import Batch, Gate, Mode, Plan, PlannedModel, Record, Vars
 from sluice.state import State
 from sluice.windows import month_start, month_vars, monthly_windows
+
+GATE_DAYS = 31  # what a gate before the publication looks at: in all of history any entity once began
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Request:
     vars: str  # JSON: a record's values are scalars and lists
     allow: list[str] = field(default_factory=list)
     into_populated: str = "refuse"  # or replace, or allow: what to do where an append meets rows
+    aside: bool = False  # build beside what is there, for publish-tables to exchange
     added: str = "{}"  # JSON: the stages that were added, by model; found out once, so that a resume plans the same
 
 
@@ -73,18 +77,26 @@ def plan_batches(
             added = added_stages.discover(project, blocks, today=ctx.now.date(), most=most_added)
             request = replace(request, added=added)
         blocks = added_stages.applied(blocks, request.added)
+        if request.aside:
+            _refuse_partial(request)
         plan, batches = _plan(ctx, project, request, nodes, blocks, to or ctx.now.date())
         guards.check(
             project, plan, batches, today=ctx.now.date(), base_vars=_vars(request), allow=_allowed(request), look=not resume,
             grown=blocks,
         )  # fmt: skip
+        gate = _gate(project, plan) if request.aside else None
     plan.delay_s, plan.dry_run = delay_s, ctx.dry_run
     if before is not None and state is not None:
         batches = resuming.rest(state, before, plan, batches, accept_drift=accept_drift)
+        plan.publication = before.plan.publication
     elif state is not None:
         state.refuse_overlap(plan)
     yield plan
     yield from batches
+    if (
+        gate is not None and plan.publication is None
+    ):  # what is being exchanged was found good, and may be there no more
+        yield gate
 
 
 def rehearsed(
@@ -118,6 +130,8 @@ def _plan(
         nodes = [node for node in nodes if node.unique_id in staged]
     for node in nodes:
         _refuse_kept(node, request)
+    if request.aside:
+        aside.refuse_unfit(manifest, [node.unique_id for node in nodes], info.adapter)
 
     chosen = {node.unique_id for node in nodes}
     batches: list[Batch] = []
@@ -137,6 +151,8 @@ def _plan(
             ctx.log.warning("%s: every stage starts after %s: nothing to do for it", node.name, to)
         batches += own
         planned = _planned(manifest, node, staged.get(node.unique_id), own)
+        if request.aside:
+            aside.place(planned, node)
         planned.added_stages = [stage.name for stage in added.get(node.unique_id, []) if stage.name in planned.stages]
         models.append(planned)
     return planning.build(
@@ -164,7 +180,7 @@ def _batches(
     common: dict[str, Any] = {
         "batch_id": "", "plan_id": "", "seq": 0, "total": 0,
         "reason": "stage" if request.stages else "full_refresh",
-        "model": node.unique_id, "select": [node.name], "expect": [node.unique_id], "depends_on": depends_on,
+        "phase": "aside" if request.aside else None, "model": node.unique_id, "select": [node.name], "expect": [node.unique_id], "depends_on": depends_on,
     }  # fmt: skip
     begins_anew = not _appends(request)
     if stages is None or block is None:
@@ -180,6 +196,26 @@ def _batches(
         variables = replacing | _merged(node, stage, _vars(request)) | month_vars(window)
         yield Batch(**common, stage=stage.name, window=window, vars=variables, full_refresh=begins_anew)
         begins_anew = False
+
+
+def _refuse_partial(request: Request) -> None:
+    if _appends(request):
+        raise refused(
+            f"--aside with {'--stage' if request.stages else '--incremental-only'}: what is built aside would hold only these rows, "
+            "and replace all that are there",
+            code="plan_aside_partial",
+            hint="leave out one of the two",
+        )
+
+
+def _gate(project: Project, plan: Plan) -> Gate | None:
+    """What the models declare about their rows, asked before they are published; None when they declare nothing."""
+    nodes = project.manifest.nodes
+    models = [
+        model.unique_id for model in plan.models if declared(project.manifest, nodes[model.unique_id], recompute=False)
+    ]
+    since = plan.to - timedelta(days=GATE_DAYS)
+    return Gate(plan_id=plan.plan_id, wave=1, gate="canary", models=models, since=since, to=plan.to) if models else None
 
 
 def _appends(request: Request) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from datetime import date
 from typing import Any
 
+from sluice import aside
 from sluice.ids import content_hash
 from sluice.manifest import Node
 from sluice.records import Batch, Plan, PlannedModel, Reason, Scalar
@@ -17,6 +18,17 @@ GO_ON: dict[Reason, str] = {
     "full_refresh": "plan-batches --resume | run-dbt-batch",
     "refill": "plan-refill --resume | each-wave 'run-dbt-batch | optimize-partitions | canary-check'",
 }
+
+# What of a plan that builds aside is left to do when its batches are done.
+_PUBLISH = " | canary-check | publish-tables"
+
+
+def go_on(plan: Plan) -> str | None:
+    """What to type to go on with a plan; None where it is simply planned again."""
+    if plan.publication is not None and plan.publication.undone:
+        return "publish-tables --undo"
+    command = GO_ON.get(plan.intent)
+    return command and command + (_PUBLISH if aside.of_plan(plan) else "")
 
 
 def batch_identity(project: str, target: str, batch: Batch) -> str:

@@ -145,14 +145,15 @@ def _is_run(node: manifests.Node) -> bool:
     return node.materialized != "ephemeral" and bool(node.raw_code.strip())
 
 
-def start_engine(config: Config, target: str | None, base_vars: Vars) -> Engine:
-    """The warm dbt of the project at hand. Whoever starts it closes it."""
+def start_engine(config: Config, target: str | None, base_vars: Vars, asides: dict[str, str] | None = None) -> Engine:
+    """The warm dbt of the project at hand; models in `asides` are built under these names. Whoever starts it closes it."""
     return Engine(
         project_dir=config.project_dir,
         profiles_dir=config.profiles_dir,
         target=target,
         cache_dir=config.cache_dir,
         base_vars=base_vars,
+        asides=asides,
     )
 
 

@@ -46,7 +46,8 @@ class PlannedModel(msgspec.Struct, kw_only=True):
     """One model of a plan. `checksum` covers its code, the macros it calls and its configuration.
 
     Where it is kept, `database_name` and `schema_name`, and how, `materialization`, go into the log of models.
-    `added_stages` are those of its `stages` that nobody declared: its source has outgrown the others.
+    `added_stages` are those of its `stages` that nobody declared: its source has outgrown the others. A model that is
+    built aside has the name of what is built, `aside_name`, and of what it will replace, `table_name`.
     """
 
     unique_id: str
@@ -58,6 +59,8 @@ class PlannedModel(msgspec.Struct, kw_only=True):
     schema_name: str | None = None
     materialization: str | None = None
     added_stages: list[str] = msgspec.field(default_factory=list)
+    table_name: str | None = None
+    aside_name: str | None = None
 
 
 class PlannedGap(msgspec.Struct, kw_only=True):
@@ -72,6 +75,19 @@ class PlannedGap(msgspec.Struct, kw_only=True):
     lookback_days: int
     months: list[date]
     planned_on: date
+
+
+class Publication(msgspec.Struct, kw_only=True):
+    """That what a plan has built aside was begun to be published, or, `undone`, to be taken back.
+
+    For `keep_s` seconds after the run's end what was there before is kept. Where tables cannot be exchanged in one
+    transaction, `live_ids` and `coming_ids` are the warehouse's own ids of what was there and what comes, by unique_id.
+    """
+
+    keep_s: float
+    undone: bool = False
+    live_ids: dict[str, str] = msgspec.field(default_factory=dict)
+    coming_ids: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Decision(Record, kw_only=True, tag="decision"):
@@ -105,7 +121,8 @@ class Plan(Record, kw_only=True, tag="plan"):
     began it (`root_run_id`) and, when its meaning has moved since, what it was then (`drift_from`). A plan that retries a
     failed run names the run in which it first failed (`retry_of`) and the measured seconds of the models that need not run
     again (`saved_s`); `models_total` is how many a full build would run. `decision` says in words why the plan is what it is.
-    With `continue_on_error` the runner goes on after a failure.
+    With `continue_on_error` the runner goes on after a failure. A plan whose models have an `aside_name` is finished when it is
+    published; `publication` is there once that was begun.
     """
 
     plan_id: str
@@ -129,6 +146,7 @@ class Plan(Record, kw_only=True, tag="plan"):
     models_total: int | None = None
     saved_s: float | None = None
     continue_on_error: bool = False
+    publication: Publication | None = None
 
 
 class Batch(Record, kw_only=True, tag="batch"):
@@ -250,6 +268,25 @@ class CheckResult(Record, kw_only=True, tag="check_result"):
     unit: str | None = None
     violation_rows: int | None = None
     sample: list[dict[str, Scalar]] = msgspec.field(default_factory=list)
+    duration_s: float = 0.0
+    error: str | None = None
+
+
+class PublishResult(Record, kw_only=True, tag="publish_result"):
+    """What became of one relation that was to be published, taken back (undo) or, when its time was over, dropped (clean_up).
+
+    `rows_before` are those of what was there, `rows_after` of what is there now; null for a view. `kept` is where what was there
+    before is kept until `kept_until`.
+    """
+
+    action: Literal["publish", "undo", "clean_up"]
+    table: str
+    model: str | None = None
+    status: Status
+    rows_before: int | None = None
+    rows_after: int | None = None
+    kept: str | None = None
+    kept_until: str | None = None
     duration_s: float = 0.0
     error: str | None = None
 
@@ -453,6 +490,7 @@ TYPES: dict[str, type[Record]] = {
         BatchResult,
         PartitionResult,
         CheckResult,
+        PublishResult,
         SyncResult,
         SyncState,
         RunState,

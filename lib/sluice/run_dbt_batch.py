@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from sluice import error_classes, metrics, planning
+from sluice import aside, error_classes, metrics, planning
 from sluice.attempts import Attempts, Engine, result_of
 from sluice.command import Context
 from sluice.config import require_project
@@ -132,10 +132,11 @@ class Run:
     def _end(self, attempts: Attempts, problem: BaseException | None) -> None:
         """Record SUCCESS when all is done, FAILED or CANCELLED when not.
 
-        A wave that went well, with others to come, leaves the run open for them.
+        A wave that went well, with others to come, leaves the run open for them; so does a plan that is yet to be published.
         """
         stopped = isinstance(problem, Interrupted | GeneratorExit)
-        if problem is None and not self.failures and len(self.finished) < self.plan.pending:
+        is_to_go_on = len(self.finished) < self.plan.pending or aside.of_plan(self.plan)
+        if problem is None and not self.failures and is_to_go_on:
             return
         status: RunStatus = (
             "FAILED" if self.failures or (problem and not stopped) else "CANCELLED" if stopped else "SUCCESS"
@@ -150,7 +151,7 @@ class Run:
         )
         self._measure(attempts.state)
         self.ctx.log.info("run %s: %s, %d ok, %d failed", self.plan.run_id, status, self.ok, self.failures)
-        if status != "SUCCESS" and (go_on := planning.GO_ON.get(self.plan.intent)):
+        if status != "SUCCESS" and (go_on := planning.go_on(self.plan)):
             self.ctx.log.warning(
                 "%s after %d of %d batches; go on with: %s", status.lower(), self.ok, self.plan.pending, go_on
             )
@@ -249,6 +250,12 @@ def _engine(ctx: Context, options: Options, plan: Plan) -> Engine:
     """What runs the batches, its project and target checked against the plan's."""
     config = ctx.config
     if options.dbt_command is not None:
+        if aside.of_plan(plan):
+            raise refused(
+                "only the warm dbt builds aside: another dbt knows nothing of the names",
+                code="plan_aside_engine",
+                hint="leave out --engine and --dbt, or plan without --aside",
+            )
         return CommandLine(options.dbt_command, target=config.target)
     require_project(config)
     if config.target is not None and config.target != plan.target:
@@ -257,7 +264,8 @@ def _engine(ctx: Context, options: Options, plan: Plan) -> Engine:
             code="plan_other_target",
             hint="use the same --target for both",
         )
-    engine = start_engine(config, plan.target, msgspec.json.decode(str(plan.request.get("vars") or "{}")))
+    base_vars = msgspec.json.decode(str(plan.request.get("vars") or "{}"))
+    engine = start_engine(config, plan.target, base_vars, aside.of_plan(plan))
     info = parse(engine, config)
     if info.project_name != plan.project:
         engine.close()

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sluice import tap
+from sluice.ccxt_client import Exchange, iso
 from sluice.command import Context
 from sluice.errors import misconfigured
-from sluice.exchange import Exchange, iso
 from sluice.records import Record
 
 TRADES, TRANSFERS = "raw_exchanges_trades", "raw_exchanges_transfers"

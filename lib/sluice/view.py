@@ -23,6 +23,7 @@ from sluice.records import (
     Overview,
     PartitionResult,
     Plan,
+    PublishResult,
     Record,
     ReportResult,
     RunState,
@@ -134,6 +135,15 @@ class Screen:
         line.append(f"\n    {result.error}" if result.error else "")
         self._console.print(line)
 
+    def publish_result(self, result: PublishResult) -> None:
+        line = Text(f"{result.status:9}", style=_STYLES[result.status])
+        line.append(f" {result.action.replace('_', ' ')} {result.table}", style="default")
+        if result.rows_after is not None:
+            line.append(f"  rows {_shown(result.rows_before)} → {result.rows_after}")
+        line.append(f"  {result.kept} until {result.kept_until}" if result.kept_until else "", style="dim")
+        line.append(f"\n    {result.error}" if result.error else "")
+        self._console.print(line)
+
     def sync_result(self, result: SyncResult) -> None:
         line = Text(f"{result.status:9}", style=_STYLES[result.status])
         line.append(f" {result.source}: {result.stream}  received {result.received_rows}", style="default")
@@ -222,10 +232,10 @@ class Screen:
 
 
 _SYNC = {"success": "ok", "partial": "skipped", "failed": "failed"}
-_WORK = (BatchResult, PartitionResult, CheckResult, SyncResult)
+_WORK = (BatchResult, PartitionResult, CheckResult, PublishResult, SyncResult)
 _VIEWS: dict[type[Record], Any] = {
     Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate,
-    BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result,
+    BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, PublishResult: Screen.publish_result,
     SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state,
     DailyRun: Screen.daily_run, Savings: Screen.savings, Overview: Screen.overview, SetupCheck: Screen.setup_check,
     ReportResult: Screen.report_result, NotifyResult: Screen.notify_result, Summary: Screen.summary,

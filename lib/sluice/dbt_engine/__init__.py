@@ -6,6 +6,7 @@
     worker.py          a forked process and what it serves
     session.py         many batches inside one `dbt run`                    (the warm path)
     fresh.py           one batch as a complete `dbt run` of its own         (the slower path that needs no proof)
+    asides.py          models that are built under another name
 
 What makes the warm path right is in parse_check.py and parse_effects.py (config that moves with vars) and var_readers.py
 (YAML that does).

@@ -50,6 +50,7 @@ class Engine:
         target: str | None,
         cache_dir: Path,
         base_vars: dict | None = None,
+        asides: dict[str, str] | None = None,
     ):
         cache_dir = Path(cache_dir).absolute()
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,6 +67,7 @@ class Engine:
                 target=target,
                 cache_dir=str(cache_dir),
                 base_vars=base_vars or {},
+                asides=asides or {},
             )
         )
 

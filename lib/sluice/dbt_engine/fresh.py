@@ -16,7 +16,7 @@ from dbt.graph import GraphQueue
 from dbt.task import run as dbt_run
 from dbt_common.exceptions import DbtRuntimeError
 
-from sluice.dbt_engine import batch, invocation, marker, statements, wire, written
+from sluice.dbt_engine import asides, batch, invocation, marker, statements, wire, written
 from sluice.dbt_engine.batch_log import BatchLog
 from sluice.dbt_engine.worker import StopSignal
 
@@ -31,7 +31,7 @@ def serve(settings: wire.Settings, channel: wire.Channel) -> None:
     # Its own folder, thrown away: dbt writes its parse there, and this one must not be taken for the base vars' parse.
     target_path = Path(settings.cache_dir, f"fresh-{os.getpid()}")
     tasks: list[ExactRun] = []
-    dbt_run.RunTask = functools.partial(ExactRun, ask=ask, tasks=tasks)
+    dbt_run.RunTask = functools.partial(ExactRun, ask=ask, asides=settings.asides, tasks=tasks)
     try:
         result = invocation.invoke(
             settings,
@@ -71,9 +71,9 @@ def _interrupt() -> None:
 class ExactRun(dbt_run.RunTask):
     """dbt's RunTask, but it runs the batch's nodes by unique_id instead of a selection that might match others."""
 
-    def __init__(self, *arguments: Any, ask: wire.Run, tasks: list[ExactRun]):
+    def __init__(self, *arguments: Any, ask: wire.Run, asides: dict[str, str], tasks: list[ExactRun]):
         super().__init__(*arguments)
-        self._ask = ask
+        self._ask, self._asides = ask, asides
         self._markers = marker.of(get_adapter(self.config), self.config, self.manifest)
         statements.install(self.config.credentials)
         written.install(self.config.credentials)
@@ -95,6 +95,7 @@ class ExactRun(dbt_run.RunTask):
         absent = batch.missing(self._ask.expect, self.manifest)
         if absent is not None:
             raise DbtRuntimeError(absent)
+        asides.redirect(get_adapter(self.config), self.config, self.manifest, self._asides)
         selected = set(self._ask.expect)
         selected_resources.set_selected_resources(selected)
         return GraphQueue(self.graph.get_subset_graph(selected).graph, self.manifest, selected)

@@ -26,7 +26,7 @@ from dbt.task import run as dbt_run
 from dbt_common.events.contextvars import task_contextvars
 from dbt_common.exceptions import DbtRuntimeError
 
-from sluice.dbt_engine import batch, invocation, marker, statements, wire, written
+from sluice.dbt_engine import asides, batch, invocation, marker, statements, wire, written
 from sluice.dbt_engine.batch_log import BatchLog
 from sluice.dbt_engine.parse_check import NeedsFresh, ParseCheck
 from sluice.dbt_engine.worker import StopSignal
@@ -38,7 +38,7 @@ _DDL = re.compile(r"\b(create|drop|rename|alter|truncate|attach|detach)\b", re.I
 def serve(settings: wire.Settings, manifest: Any, channel: wire.Channel) -> None:
     """Answer the requests on `channel` from one session until told to finish."""
     log, requests = BatchLog(), _Requests(channel)
-    dbt_run.RunTask = functools.partial(Session, base_vars=settings.base_vars, requests=requests, log=log)
+    dbt_run.RunTask = functools.partial(Session, settings=settings, requests=requests, log=log)
     try:
         invocation.invoke(
             settings,
@@ -85,9 +85,10 @@ class _Stopped(Exception):
 class Session(dbt_run.RunTask):
     """Takes the place of dbt's RunTask for one invocation, and runs what it is asked to instead of a selection."""
 
-    def __init__(self, *arguments: Any, base_vars: dict, requests: _Requests, log: BatchLog):
+    def __init__(self, *arguments: Any, settings: wire.Settings, requests: _Requests, log: BatchLog):
         super().__init__(*arguments)
-        self._base_vars, self._requests, self._log = base_vars, requests, log
+        self._base_vars, self._asides = settings.base_vars, settings.asides
+        self._requests, self._log = requests, log
         self._started = False
         self._busy = False
         self._graph_of: int | None = None  # at which count of reparses the graph was built
@@ -102,6 +103,7 @@ class Session(dbt_run.RunTask):
         self._markers = marker.of(self._adapter, self.config, self.manifest)
         statements.install(self.config.credentials)
         written.install(self.config.credentials)
+        asides.redirect(self._adapter, self.config, self.manifest, self._asides)
         self._keeps_results = bool(self.get_hooks_by_type(RunHookType.End))
         self._stop = StopSignal(self._interrupt)
         with task_contextvars(project_root=self.config.project_root):
@@ -137,8 +139,12 @@ class Session(dbt_run.RunTask):
         self._set_full_refresh(ask.full_refresh)
         try:
             involved = self._check.settle(ask.expect, {**self._base_vars, **ask.vars})
+            # What the batch's vars made dbt parse again has its own name again.
+            asides.redirect(self._adapter, self.config, self.manifest, self._asides)
         except NeedsFresh as reason:
             return wire.Answer(needs_fresh=str(reason))
+        except asides.Moved as moved:
+            return wire.Answer(outcome=batch.not_run(ask.expect, str(moved)))
         except Exception as error:
             # Whatever dbt trips over here, a parse from nothing is the judge of it.
             return wire.Answer(needs_fresh=invocation.message(error))

@@ -71,13 +71,17 @@ class Failure(msgspec.Struct):
 
 
 class Settings(msgspec.Struct):
-    """What a loader is started with, its first line; all paths absolute."""
+    """What a loader is started with, its first line; all paths absolute.
+
+    `asides` {unique_id: table}: these models are built under another name, and whoever refers to them means that.
+    """
 
     project_dir: str
     profiles_dir: str | None
     target: str | None
     cache_dir: str
     base_vars: dict[str, Any]
+    asides: dict[str, str] = {}
 
 
 class Parse(msgspec.Struct, tag="parse"):
