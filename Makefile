@@ -161,7 +161,7 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-# Not into .venv: what an emulator of Snowflake wants of duckdb and pyarrow is not what the product has.
+# Not into .venv: what an emulator of Snowflake wants of duckdb and others must not bind the product.
 .venv-snowflake/.installed: requirements-snowflake.txt
 	@echo "fetching an emulator of Snowflake into .venv-snowflake (once)" >&2
 	@"$(PYTHON)" -m venv .venv-snowflake
