@@ -74,12 +74,18 @@ def _pace(batches_per_s: float) -> str:
 
 
 def _lasting(seconds: float) -> str:
-    """`0.4 s`, `1:05`, `2:03:09`"""
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds))).removeprefix("0:")
+    """`0.4 s`, `1:05`, `2:03:09`; what is no such time as it stands."""
+    try:
+        return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds))).removeprefix("0:")
+    except OverflowError:
+        return f"{seconds} s"
 
 
 def _ago(at: str, now: datetime) -> str:
-    seconds = max(0.0, (now - datetime.fromisoformat(at)).total_seconds())
+    try:
+        seconds = max(0.0, (now - datetime.fromisoformat(at)).total_seconds())
+    except (ValueError, TypeError):  # no time, or none with a zone: a record of somebody else's
+        return at
     for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length_s:
             return f"{seconds / length_s:.0f} {unit} ago"
