@@ -139,6 +139,9 @@ setup: $(READY) ## The virtual environment, from the lock, with hashes, and the 
 lock: ## Write requirements*.txt anew from requirements*.in
 	@pipelines/lock
 
+audit: ## Known vulnerabilities of what the locks hold
+	@pipelines/audit
+
 clean: ## Remove the virtual environments (state, logs and data stay)
 	@rm -rf .venv .venv-snowflake
 
@@ -168,4 +171,4 @@ warehouse/dbt_packages/sluice:
 	@.venv-snowflake/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: all bars bench clean clean-logs clean-published clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill report runs sample-data setup stage status sync test test-faults unpublish validate
+.PHONY: all audit bars bench clean clean-logs clean-published clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill report runs sample-data setup stage status sync test test-faults unpublish validate
