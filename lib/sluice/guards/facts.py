@@ -66,8 +66,7 @@ class Facts:
 def of_no_warehouse(case: Case) -> Facts:
     """Where the warehouse is a file that is not there yet, no table has a row."""
     return Facts(
-        {(batch.model or "", batch.stage): {} for batch in case.batches if not case.is_replaced(batch.model or "")},
-        absent=case.windowed.keys(),
+        {(batch.model or "", batch.stage): {} for batch in case.batches if not case.is_replaced(batch.model or "")}
     )
 
 
