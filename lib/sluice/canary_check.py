@@ -23,6 +23,8 @@ from sluice.warehouse import Warehouse, WarehouseError, connect
 
 STOPPING = ("ERROR", "CRITICAL")
 
+DECLARE = "declare one as docs/checks.md shows"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -218,8 +220,8 @@ def _nothing(gate: Gate, what: str, options: Options) -> Work:
     """Raises SluiceError (2) where a person chose the models: it is a slip of theirs."""
     message = f"zero checks is not green: none of the models declares {what}"
     if options.select:
-        raise refused(message, code="check_none", hint="declare one, see lib/sluice/checks.py, or pass --allow-empty")
-    return Work(gate, red=message)
+        raise refused(message, code="check_none", hint=f"{DECLARE}, or pass --allow-empty")
+    return Work(gate, red=f"{message}; {DECLARE}, or use canary-check --allow-empty")
 
 
 def _variables(plan: Plan | None) -> dict:

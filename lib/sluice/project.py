@@ -173,6 +173,7 @@ def _as_sluice_error(problem: EngineError, config: Config) -> SluiceError:
         return misconfigured(
             f"dbt cannot load {config.project_dir} ({config.explain('DBT_PROJECT_DIR')}): {problem}",
             code="dbt_configuration",
-            hint=f"dbt debug --project-dir {config.project_dir} --profiles-dir {config.profiles_dir}",
+            hint=f"dbt {'deps' if 'dbt deps' in str(problem) else 'debug'} --project-dir {config.project_dir} "
+            f"--profiles-dir {config.profiles_dir}",
         )
     return SluiceError(f"dbt failed: {problem}", code="dbt_internal", exit_code=70)

@@ -162,7 +162,10 @@ class Screen:
 
     def run_state(self, run: RunState) -> None:
         line = Text(f"{run.run_id}  {run.began_at[:19]}  ")
-        line.append(f"{'at work' if run.is_alive else run.run_status:9}", style=_STYLES[run.run_status])
+        killed = run.run_status == "RUNNING" and not run.is_alive
+        line.append(
+            f"{'at work' if run.is_alive else 'cut off' if killed else run.run_status:9}", style=_STYLES[run.run_status]
+        )
         line.append(f"  {run.intent}  {run.project}/{run.target}  {run.done}/{run.total}")
         line.append(f"  {run.duration_s:.1f} s" if run.duration_s is not None else "", style="dim")
         line.append("  discarded" if run.is_discarded else "", style="dim")
