@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import aside, check_queries, error_classes, planning, profiles
+from sluice import aside, check_queries, error_classes, planning, profiles, progress
 from sluice.check_queries import Scan
 from sluice.checks import Check, Declared, declared
 from sluice.command import Context
@@ -146,13 +146,16 @@ def _results(ctx: Context, seen: Seen, options: Options, is_rehearsal: bool) -> 
     with connect(
         credentials, tag=f"{ctx.name} {ctx.run_id}".strip(), read_only=True, timeout_s=options.timeout_s,
         lock_wait_s=ctx.config.lock_wait_s, rules=error_classes.load(ctx.config.error_classes),
-    ) as warehouse:  # fmt: skip
+    ) as warehouse, progress.counting("checks", sum(len(work.checks) for work in asked)) as count:  # fmt: skip
         for work in asked:
             began = datetime.fromisoformat(seen.plan.at) if seen.plan is not None and seen.plan.at else None
             scan = Scan(work.gate.since, work.gate.to, ctx.now, options.first_run, ctx.config.project_dir, began)
             for one in work.checks:
                 ctx.log.info("%s of %s, %s to %s", one.label, one.node.name, scan.since, scan.to)
-                yield _asked(warehouse, one, scan)
+                count.now(f"{one.label} of {one.node.name}")
+                result = _asked(warehouse, one, scan)
+                count.add(failed=result.status == "failed")
+                yield result
 
 
 def _works(ctx: Context, seen: Seen, options: Options) -> list[Work]:

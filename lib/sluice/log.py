@@ -65,7 +65,7 @@ def setup(command: str, config: Config, *, verbose: bool, quiet: bool, keep: boo
     logger.propagate = False
     logger.handlers.clear()
 
-    people = logging.StreamHandler(sys.stderr)
+    people = _ToPeople()
     people.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
     people.setFormatter(_Formatter(f"{command}: %(message)s"))
     people.addFilter(lambda record: not getattr(record, "file_only", False))
@@ -81,6 +81,17 @@ def setup(command: str, config: Config, *, verbose: bool, quiet: bool, keep: boo
     kept.setFormatter(formatter)
     logger.addHandler(kept)
     return logger
+
+
+class _ToPeople(logging.StreamHandler):
+    """Writes to stderr as it is at the moment: where a progress bar stands, rich puts lines above it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self):
+        return sys.stderr
 
 
 class _PrivateFile(logging.handlers.WatchedFileHandler):
