@@ -96,6 +96,11 @@ class Context:
         """Copy a line (newline included) to stdout, unchanged."""
         self._sink.copy(line)
 
+    def show_all(self) -> None:
+        """On a terminal, show all that passes by: of a command whose work others do."""
+        if hasattr(self._sink, "shows_all"):
+            self._sink.shows_all = True
+
     def flush(self) -> None:
         """See that what was copied leaves, before a wait."""
         self._sink.flush()
