@@ -60,6 +60,7 @@ def _typed(code: str, world: dict[str, str], variables: Path, stop: str | None) 
             stop = None
     os.close(terminal)
     plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode(errors="replace")
+    plain = re.sub(r"[\r\n]+", "\n", plain)
     return plain, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
