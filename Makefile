@@ -48,7 +48,7 @@ optimize: $(READY) ## Merge partitions with more than THRESHOLD=20 parts (ClickH
 	@pipelines/optimize
 
 ##@ Sync
-sync: $(READY) ## Fetch what is new from every source in sources/, load it, run the models that read it [OVERLAP=24h DRY_RUN=1]
+sync: $(READY) ## Fetch what is new from every source in sources/, load it, run the models that read it [SELECT=tag:transactions OVERLAP=24h DRY_RUN=1]
 	@pipelines/sync
 
 all: $(READY) ## The same from the beginning, or from START_TS to END_TS [START_TS= END_TS=]

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import aside, check_queries, error_classes, planning, profiles
+from sluice import aside, check_queries, error_classes, planning, profiles, progress
 from sluice.check_queries import Scan
 from sluice.checks import Check, Declared, declared
 from sluice.command import Context
@@ -22,6 +22,8 @@ from sluice.records import BatchResult, CheckResult, Decision, Gate, PartitionRe
 from sluice.warehouse import Warehouse, WarehouseError, connect
 
 STOPPING = ("ERROR", "CRITICAL")
+
+DECLARE = "declare one as docs/checks.md shows"
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,16 @@ def _results(ctx: Context, seen: Seen, options: Options, is_rehearsal: bool) -> 
     with connect(
         credentials, tag=f"{ctx.name} {ctx.run_id}".strip(), read_only=True, timeout_s=options.timeout_s,
         lock_wait_s=ctx.config.lock_wait_s, rules=error_classes.load(ctx.config.error_classes),
-    ) as warehouse:  # fmt: skip
+    ) as warehouse, progress.counting("checks", sum(len(work.checks) for work in asked)) as count:  # fmt: skip
         for work in asked:
             began = datetime.fromisoformat(seen.plan.at) if seen.plan is not None and seen.plan.at else None
             scan = Scan(work.gate.since, work.gate.to, ctx.now, options.first_run, ctx.config.project_dir, began)
             for one in work.checks:
                 ctx.log.info("%s of %s, %s to %s", one.label, one.node.name, scan.since, scan.to)
-                yield _asked(warehouse, one, scan)
+                count.now(f"{one.label} of {one.node.name}")
+                result = _asked(warehouse, one, scan)
+                count.add(failed=result.status == "failed")
+                yield result
 
 
 def _works(ctx: Context, seen: Seen, options: Options) -> list[Work]:
@@ -218,8 +223,8 @@ def _nothing(gate: Gate, what: str, options: Options) -> Work:
     """Raises SluiceError (2) where a person chose the models: it is a slip of theirs."""
     message = f"zero checks is not green: none of the models declares {what}"
     if options.select:
-        raise refused(message, code="check_none", hint="declare one, see lib/sluice/checks.py, or pass --allow-empty")
-    return Work(gate, red=message)
+        raise refused(message, code="check_none", hint=f"{DECLARE}, or pass --allow-empty")
+    return Work(gate, red=f"{message}; {DECLARE}, or use canary-check --allow-empty")
 
 
 def _variables(plan: Plan | None) -> dict:

@@ -1,32 +1,6 @@
 """meta.canary and meta.checks: what a model says about how its rows must look, checked before anything is asked.
 
-    meta:
-      canary:                       # a mapping, or a list of them
-        metric: supply              # a column or an SQL expression of one row, made a double
-        aggregate: sum              # sum (default), avg, min, max: of the rows of an entity and a day
-        by: token                   # a column or a list of them; without, the table is one entity
-        date_column: day
-        max_ratio: 1.5              # of a day to the day before
-        min_ratio: 0.667
-        where: "token <> 'TEST'"    # an SQL condition
-        lag_days: 1                 # how many days before tomorrow may not be there yet; 1: today
-        new_entities: false         # true: an entity may begin within the scan
-        recompute:                  # with --recompute; aggregate, by, date_column and where default to the canary's own
-          source: int_balances_daily        # a model, seed or snapshot, or a source as NAME.TABLE
-          metric: balance
-          cumulative: false         # true: from all source rows up to the day, not from those of the day
-          pairs: 20                 # how many (entity, day) are compared
-          tolerance: 1e-6           # ratio
-      checks:
-        - {check: row_count, min: 1, max: null, date_column: null}
-        - {check: freshness, date_column: loaded_at, max_age_hours: 36}
-        - {check: no_gap, date_column: day, by: token, lag_days: 1, new_entities: false}
-        - {check: no_duplicate, key: [token, day], date_column: null}
-        - {check: null_ratio, column: price, max_ratio: 0, date_column: null}
-        - {check: sql, file: never_negative, columns: {amount: balance}, params: {}, may_be_empty: false}
-
-Each takes `name` (needed when a model has two of a kind), `severity` (ERROR, or WARNING, which is told and stops nothing)
-and, but for sql, `where`. A check with a date_column looks at the scanned days, without at the whole table.
+docs/checks.md shows all that can be said.
 """
 
 import re

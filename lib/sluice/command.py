@@ -72,7 +72,7 @@ class Context:
     """What a running command knows: settings, the log, its input, its run. `now` is fixed when the command starts."""
 
     def __init__(self, name: str, flags: dict[str, Any], *, reads: tuple[str, ...], sees: tuple[str, ...]):
-        from sluice import config, log
+        from sluice import config, log, progress
 
         self.name = name
         self.now = datetime.now(UTC)
@@ -80,6 +80,7 @@ class Context:
         self.dry_run: bool = flags["dry_run"]
         self.verbose: bool = flags["verbose"]
         self.quiet: bool = flags["quiet"]
+        progress.be_quiet(self.quiet)
         self.log = log.setup(
             name, self.config, verbose=self.verbose, quiet=self.quiet, keep=not self.dry_run, now=self.now
         )
@@ -94,6 +95,11 @@ class Context:
     def pass_on(self, line: bytes) -> None:
         """Copy a line (newline included) to stdout, unchanged."""
         self._sink.copy(line)
+
+    def show_all(self) -> None:
+        """On a terminal, show all that passes by: of a command whose work others do."""
+        if hasattr(self._sink, "shows_all"):
+            self._sink.shows_all = True
 
     def flush(self) -> None:
         """See that what was copied leaves, before a wait."""

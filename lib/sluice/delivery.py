@@ -5,6 +5,7 @@ from collections.abc import Collection, Generator
 from sluice import channels, incidents
 from sluice.channels import Channel
 from sluice.command import Context
+from sluice.config import ROOT
 from sluice.errors import SluiceError
 from sluice.records import NotifyResult, Record, Severity
 from sluice.telegram import Account
@@ -84,6 +85,7 @@ def test(ctx: Context, urls: Collection[str]) -> Generator[Record, None, int]:
     found = channels.configured(ctx.config, list(urls))
     if not found:
         ctx.log.error("%s: there is nobody to tell", NOBODY)
+        ctx.log.error("try: set them in %s/.env, or: notify --test --channel URL; docs/deploy.md says more", ROOT)
         return 78
     failed = False
     for channel in found:

@@ -66,6 +66,7 @@ def _executable(name: str) -> str:
 
 def each_wave(ctx: Context, commands: list[list[str]]) -> Generator[Record, None, int | None]:
     """Run the commands once per wave, in order; copy what they write. The exit code is that of the first bad wave."""
+    ctx.show_all()
     plan: Plan | None = None
     waves: dict[int, list[Record]] = defaultdict(list)
     for record in ctx.records():

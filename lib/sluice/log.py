@@ -65,7 +65,7 @@ def setup(command: str, config: Config, *, verbose: bool, quiet: bool, keep: boo
     logger.propagate = False
     logger.handlers.clear()
 
-    people = logging.StreamHandler(sys.stderr)
+    people = _ToPeople(sys.stderr)
     people.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
     people.setFormatter(_Formatter(f"{command}: %(message)s"))
     people.addFilter(lambda record: not getattr(record, "file_only", False))
@@ -81,6 +81,19 @@ def setup(command: str, config: Config, *, verbose: bool, quiet: bool, keep: boo
     kept.setFormatter(formatter)
     logger.addHandler(kept)
     return logger
+
+
+class _ToPeople(logging.StreamHandler):
+    """Where a progress bar stands on the stream, rich is to put lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = self.stream
+        if getattr(sys.stderr, "rich_proxied_file", None) is stream:
+            self.stream = sys.stderr
+        try:
+            super().emit(record)
+        finally:
+            self.stream = stream
 
 
 class _PrivateFile(logging.handlers.WatchedFileHandler):

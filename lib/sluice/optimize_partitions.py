@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import aside, error_classes, merge_partitions, profiles, remove_duplicates
+from sluice import aside, error_classes, merge_partitions, profiles, progress, remove_duplicates
 from sluice.command import Context
 from sluice.errors import SluiceError, refused
 from sluice.log import redact
@@ -102,9 +102,13 @@ def optimize_partitions(ctx: Context, options: Options) -> Generator[Record, Non
             )
         else:
             units = _tables(warehouse, manifest, touched)
-        for place, unit in enumerate(_within(units, options.max_partitions)):
-            ctx.log.info("partition %d of %d: %s %s", place + 1, len(units), unit.table, unit.partition or "")
-            yield _result(ctx, unit)
+        with progress.counting("partitions", len(units)) as count:
+            for place, unit in enumerate(_within(units, options.max_partitions)):
+                ctx.log.info("partition %d of %d: %s %s", place + 1, len(units), unit.table, unit.partition or "")
+                count.now(f"{unit.table} {unit.partition or ''}")
+                result = _result(ctx, unit)
+                count.add(failed=result.status == "failed")
+                yield result
     return None
 
 

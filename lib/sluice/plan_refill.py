@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from sluice import planning, refill, resuming
+from sluice import checks, planning, refill, resuming
 from sluice.command import Context
-from sluice.errors import refused
+from sluice.errors import SluiceError, refused
 from sluice.guards import check as guards
 from sluice.manifest import Manifest
 from sluice.project import Project
@@ -90,7 +90,7 @@ def _plan(
     ctx: Context, project: Project, request: Request, gap: Gap, planned_on: date
 ) -> tuple[Plan, list[Batch], Gate | None]:
     manifest, info = project.manifest, project.info
-    cohort = project.select([request.cohort], [], None)
+    cohort = _cohort(project, request.cohort)
     asked = None if request.skip_consumers else request.consumers or _tagged_consumers(manifest)
     consumers = set(project.select([asked], [], None)) if asked else set()
     below = set(project.select([*(f"{manifest.nodes[uid].name}+" for uid in cohort)], [], None))
@@ -128,7 +128,24 @@ def _plan(
         gate = Gate(
             plan_id=plan.plan_id, wave=gate_wave, gate="canary", models=cohort, since=gap.canary_since, to=gap.today
         )
+        if not any(checks.declared(manifest, manifest.nodes[uid], recompute=True) for uid in cohort):
+            ctx.log.warning(
+                "no model of %s declares a check: canary-check would be red after the rewrite; declare one as docs/checks.md "
+                "shows, or leave canary-check out of the pipe", request.cohort,
+            )  # fmt: skip
     return plan, batches, gate
+
+
+def _cohort(project: Project, selection: str) -> list[str]:
+    """The models to rewrite. Raises SluiceError (2) for a selection that chooses none."""
+    try:
+        return project.select([selection], [], None)
+    except SluiceError as problem:
+        if problem.code == "plan_empty_selection":
+            problem.hint = (
+                f"--cohort with the models that read the source of the gap, or tag them refill_append; {problem.hint}"
+            )
+        raise
 
 
 def _tagged_consumers(manifest: Manifest) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import error_classes, profiles, selectors
+from sluice import error_classes, profiles, progress, selectors
 from sluice import manifest as manifests
 from sluice.config import Config, require_project
 from sluice.dbt_engine.client import Engine, EngineError, ProjectInfo
@@ -160,7 +160,8 @@ def start_engine(config: Config, target: str | None, base_vars: Vars, asides: di
 def parse(engine: Engine, config: Config, *, write_manifest: bool = False) -> ProjectInfo:
     """Have dbt parse the project. Raises SluiceError (78) with dbt's words when it cannot."""
     try:
-        return engine.parse(write_manifest=write_manifest)
+        with progress.waiting(f"dbt reads {config.project_dir.name}"):
+            return engine.parse(write_manifest=write_manifest)
     except EngineError as problem:
         engine.close()
         raise _as_sluice_error(problem, config) from None
@@ -173,6 +174,7 @@ def _as_sluice_error(problem: EngineError, config: Config) -> SluiceError:
         return misconfigured(
             f"dbt cannot load {config.project_dir} ({config.explain('DBT_PROJECT_DIR')}): {problem}",
             code="dbt_configuration",
-            hint=f"dbt debug --project-dir {config.project_dir} --profiles-dir {config.profiles_dir}",
+            hint=f"dbt {'deps' if 'dbt deps' in str(problem) else 'debug'} --project-dir {config.project_dir} "
+            f"--profiles-dir {config.profiles_dir}",
         )
     return SluiceError(f"dbt failed: {problem}", code="dbt_internal", exit_code=70)

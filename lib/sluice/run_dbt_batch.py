@@ -96,7 +96,7 @@ class Run:
         root = state.claim(plan, lock)
         stack.callback(state.release, plan)
         engine = stack.enter_context(closing(_engine(self.ctx, self.options, plan)))
-        self.progress = stack.enter_context(watch(plan, quiet=self.ctx.quiet))
+        self.progress = stack.enter_context(watch(plan))
         self.lineage = stack.enter_context(closing(to_server(config, plan)))
         rules = error_classes.load(config.error_classes)
         state.begin_run(plan, root)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from sluice import coverage_sources, profiles, sync_cursor
+from sluice import coverage_sources, profiles, progress, sync_cursor
 from sluice.command import Context
 from sluice.coverage import counts
 from sluice.coverage_sources import Covered
@@ -58,8 +58,9 @@ def sluice_report(ctx: Context, *, output: Path | None, days: int) -> Generator[
     if path.exists() and not path.is_file():
         raise refused(f"--output {path} is no file", code="report_no_file", hint="--output with the path of a file")
     found = gather(ctx, days)
-    page, figures = compose(found, now=ctx.now, days=days)
-    content = render(page).encode()
+    with progress.waiting(f"drawing {len(found.batches)} batches"):
+        page, figures = compose(found, now=ctx.now, days=days)
+        content = render(page).encode()
     if not ctx.dry_run:
         _write(path, content, make_folder=output is None)
     yield ReportResult(
@@ -83,7 +84,8 @@ def gather(ctx: Context, days: int) -> Facts:
     try:
         with Project(ctx.config, {}) as project:
             mine = (project.info.project_name, project.info.target)
-            found.covered = coverage_sources.look(ctx, project, state)
+            with progress.waiting("looking at what the warehouse holds"):
+                found.covered = coverage_sources.look(ctx, project, state)
     except SluiceError as problem:
         found.uncovered = redact(problem.message)
         ctx.log.warning("no coverage: %s", found.uncovered)

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from sluice import profiles
+from sluice import profiles, progress
 from sluice.command import Context
 from sluice.config import Config
 from sluice.errors import FAILED, RED, SluiceError, busy, misconfigured, refused
@@ -28,6 +28,7 @@ from sluice.sync.target import Event, Target, in_utc
 from sluice.warehouse import WarehouseError, connect
 
 LONGEST_LINE_BYTES = 1 << 26
+TOLD_EVERY = 500  # lines: a bar that moved with each would cost more than loading them
 MEMORY_LIMIT = "400MB"  # of DuckDB; measured: more makes a load no faster
 TIMEOUT_S = 3600.0
 
@@ -151,8 +152,11 @@ def _load(ctx: Context, target: Target | None, source: str, options: Options) ->
 
     broken = None
     try:
-        for number, line in read_lines(stdin, before_wait, LONGEST_LINE_BYTES):
-            run.take(number, line)
+        with progress.counting(f"lines of {source}") as count:
+            for number, line in read_lines(stdin, before_wait, LONGEST_LINE_BYTES):
+                run.take(number, line)
+                if number % TOLD_EVERY == 0:
+                    count.add(TOLD_EVERY)
     except SluiceError as problem:
         if isinstance(problem, WarehouseError):
             raise

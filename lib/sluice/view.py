@@ -44,6 +44,7 @@ class Screen:
     def __init__(self, fd: int):
         self._console = Console(file=os.fdopen(os.dup(fd), "w"), soft_wrap=True, highlight=False)
         self._model: str | None = None
+        self.shows_all = False
 
     def write(self, record: Record) -> None:
         show = _VIEWS.get(type(record))
@@ -55,7 +56,7 @@ class Screen:
             self._console.file.flush()
 
     def copy(self, line: bytes) -> None:
-        """Show what failed or was left out in the commands before; the progress bar tells of the rest."""
+        """Show what failed or was left out in the commands before; a progress bar tells of the rest, unless `shows_all`."""
         from sluice.pipe import decode, sniff
         from sluice.records import TYPES
 
@@ -63,7 +64,7 @@ class Screen:
             result = decode(line) if TYPES.get(sniff(line)) in _WORK else None
         except ValueError:  # it is for whoever consumes it to say so
             return
-        if result is not None and getattr(result, "status", "ok") not in ("ok", "dry_run"):
+        if result is not None and (self.shows_all or getattr(result, "status", "ok") not in ("ok", "dry_run")):
             self.write(result)
 
     def flush(self) -> None:
@@ -129,9 +130,9 @@ class Screen:
 
     def check_result(self, result: CheckResult) -> None:
         line = Text(f"{result.status:9}", style=_STYLES[result.status])
-        line.append(
-            f" {result.check} of {short_name(result.subject)}  {result.observed} against {result.threshold} {result.unit or ''}"
-        )
+        line.append(f" {result.check} of {short_name(result.subject)}", style="default")
+        if result.observed is not None:
+            line.append(f"  {result.observed} against {result.threshold} {result.unit or ''}", style="default")
         line.append(f"\n    {result.error}" if result.error else "")
         self._console.print(line)
 
@@ -162,7 +163,10 @@ class Screen:
 
     def run_state(self, run: RunState) -> None:
         line = Text(f"{run.run_id}  {run.began_at[:19]}  ")
-        line.append(f"{'at work' if run.is_alive else run.run_status:9}", style=_STYLES[run.run_status])
+        was_left = run.run_status == "RUNNING" and not run.is_alive
+        line.append(
+            f"{'at work' if run.is_alive else 'left' if was_left else run.run_status:9}", style=_STYLES[run.run_status]
+        )
         line.append(f"  {run.intent}  {run.project}/{run.target}  {run.done}/{run.total}")
         line.append(f"  {run.duration_s:.1f} s" if run.duration_s is not None else "", style="dim")
         line.append("  discarded" if run.is_discarded else "", style="dim")
@@ -265,7 +269,9 @@ def short_name(unique_id: str) -> str:
 
 
 def months_of(record: Batch | BatchResult) -> str:
-    """`2020-09-01 → 2020-10-01`: the first days of the first and last month, as the models get them."""
+    """`2020-09`, or `2020-09 → 2020-11`: the first and the last month, which is in it."""
     from sluice.windows import month_vars
 
-    return " → ".join(month_vars(record.window).values()) if record.window else "everything"
+    if not record.window:
+        return "everything"
+    return " → ".join(dict.fromkeys(day[:7] for day in month_vars(record.window).values()))

@@ -331,8 +331,8 @@ misconfigured() {
     grep -qE '^full refresh of shop on dev, to 2024-12-31: 21 batches$' screen
     grep -qE '^int_stock_daily +replace +old, usdc, dai +20$' screen
     grep -qE '^fct_stock_monthly +whole +- +1$' screen
-    grep -qE '^ +\[1/21\] 2024-01-01 → 2024-01-01 +old +--full-refresh$' screen
-    grep -qE '^ +\[13/21\] 2024-03-01 → 2024-05-01 +usdc$' screen
+    grep -qE '^ +\[1/21\] 2024-01 +old +--full-refresh$' screen
+    grep -qE '^ +\[13/21\] 2024-03 → 2024-05 +usdc$' screen
     grep -qE '^ +\[21/21\] everything +--full-refresh$' screen
     ! grep -q '"type"' screen
     grep -q $'\e' "$out" # a terminal has colours

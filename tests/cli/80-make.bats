@@ -42,6 +42,26 @@ in_make() { try make --no-print-directory -C "$ROOT" "$@" </dev/null; }
     assert_equal "$(sha256sum "$SLUICE_DUCKDB_PATH")" "$before"
 }
 
+@test "a project that only .env names gets no sample data, and no fake trades" {
+    mkdir -p clone/pipelines
+    cp "$ROOT/pipelines/_common" clone/pipelines
+    printf '#!/bin/sh\necho made >&2\n' >clone/pipelines/sample-data
+    chmod +x clone/pipelines/sample-data
+    unset DBT_PROJECT_DIR
+    try bash -c 'source clone/pipelines/_common'
+    assert_says made
+    echo ' export DBT_PROJECT_DIR = ~/jaffle' >clone/.env
+    try bash -c 'source clone/pipelines/_common'
+    assert_status 0
+    [[ ! -s "$err" ]] || fail "it did something"
+    DBT_PROJECT_DIR= try bash -c 'source clone/pipelines/_common' # as for the commands: what is set wins over .env
+    assert_says made
+
+    DBT_PROJECT_DIR="$SHOP" SLUICE_SOURCES="$PWD/none" STAGE=0 JSON=1 try "$ROOT/pipelines/sync"
+    assert_says "no source in $PWD/none is of any tap; docs/taps.md"
+    [[ ! -e "$DATABASE" ]] || fail "something was loaded"
+}
+
 @test "make full-refresh and make daily-refresh carry out what is asked for, and tell" {
     in_make full-refresh SELECT=tag:orders TO=2024-12-31
     assert_status 0

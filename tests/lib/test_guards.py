@@ -20,6 +20,7 @@ from sluice.guards import check, coverage
 from sluice.guards.case import NAMES, Case, Finding
 from sluice.guards.facts import Facts
 from sluice.guards.hooks import projected
+from sluice.guards.ignored_vars import passed
 from sluice.guards.partitions import Part, columns, parts, spans
 from sluice.guards.rendered import ConfigReads, questions
 from sluice.guards.slices import covering, slice_of
@@ -31,20 +32,24 @@ START, TO = date(2024, 1, 1), date(2024, 6, 30)
 
 
 class Project:
-    """Models by hand: name -> {on: [names], sql, block, and config}; `batches` are what plan-batches would plan of them."""
+    """Models by hand: name -> {on: [names], sql, block, filters, and config}; all but those of `filters` False read the vars of
+    their batches; `batches` are what plan-batches would plan of them."""
 
     def __init__(self, folder: Path, models: dict[str, dict[str, Any]], **more: Any):
         self.blocks: dict[str, FullRefresh] = {}
         nodes = {}
         for name, one in models.items():
             own = {"on": [], "sql": "select symbol, day from x", "block": None} | one
+
             uid = f"model.shop.{name}"
             if own["block"] is not None:
                 block = {"start_date": str(START)} | own["block"]
                 self.blocks[uid] = full_refresh.parse(block, file="f.yml", model=name)
+                if one.get("filters", True):
+                    own["sql"] += f" -- {{{{ {passed(self.blocks[uid])} }}}}"
             config = {
                 "materialized": "incremental",
-                **{k: v for k, v in one.items() if k not in ("on", "sql", "block")},
+                **{k: v for k, v in one.items() if k not in ("on", "sql", "block", "filters")},
             }
             nodes[uid] = {
                 "unique_id": uid, "name": name, "resource_type": "model", "package_name": "shop", "path": f"{name}.sql",
@@ -621,6 +626,26 @@ def test_g12(tmp_path: Path) -> None:
 
 
 # -- what a planner does with findings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        ({}, ["G14"]),
+        ({"sql": "select {{ var('start_month') }}"}, ["G14"]),
+        ({"sql": "select {{ var('start_month') }} {{ var('end_month') }}"}, []),
+        ({"sql": "select start_month, end_month"}, ["G14"]),
+        ({"sql": "select {{ var(name) }}"}, []),
+        ({"sql": "select {{ var('start_month') }} {{ var('end_month') }}", "block": TWO}, ["G14"]),
+        ({"unique_key": "id", "incremental_strategy": "delete+insert"}, ["G14?"]),
+        ({"materialized": "table"}, ["G01"]),
+        ({"block": {"start_date": "2024-06-01"}}, []),  # one batch
+        ({"block": None}, []),
+    ],
+)
+def test_g14_batches_that_are_all_alike(tmp_path: Path, model: dict, found: list[str]) -> None:
+    judged = Project(tmp_path, {"m": {"block": {}, "filters": False} | model}).judge()
+    assert [code for code in codes(judged) if code not in ("G06", "G06?", "G07", "G07?")] == found
 
 
 def test_all_refusals_are_told_at_once_and_each_can_be_allowed(heard: pytest.LogCaptureFixture) -> None:

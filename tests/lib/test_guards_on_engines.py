@@ -226,6 +226,7 @@ ON_DUCKDB = {
     "rebuilt": model(full_refresh=True, **APPEND),
     "appended": model(block={"stages": SPLIT}, **APPEND),
     "keyed": model(**KEYED),
+    "deaf": model("select symbol, day, amount from {{ source('raw', 'entries') }}", **APPEND),
     "nothing_to_delete_by": model(incremental_strategy="delete+insert"),
     "replaceable": model(incremental_strategy="X", unique_key=["symbol", "day"]).replace(
         "'X'", "'delete+insert' if var('replace_partitions', false) else 'append'"
@@ -267,6 +268,15 @@ def test_g01_a_table_in_batches_keeps_its_last_window(duck: OnDuckDB, name: str)
     assert said.startswith(f"G01 table-batched: models/{name}.sql: model {name}, 2024-0")
     duck.build(name, allow=("G01",))
     assert duck.rows(name) == {("2024-04", symbol): 1 for symbol in SYMBOLS}
+
+
+def test_g14_batches_that_are_all_alike_multiply_the_rows(duck: OnDuckDB) -> None:
+    assert duck.refusal("G14", "deaf") == (
+        "G14 ignored-vars: models/deaf.sql: model deaf: it does not read start_month, end_month: each of its 4 batches would "
+        "write all rows, and they would be there 4 times"
+    )
+    duck.build("deaf", allow=("G14",))
+    assert set(duck.rows("deaf").values()) == {4}
 
 
 def test_g01_lets_an_incremental_model_through(duck: OnDuckDB, warned: pytest.LogCaptureFixture) -> None:

@@ -17,9 +17,10 @@ from test_guards import Project as Models
 
 from sluice import config, sluice_doctor
 from sluice.config import Config
-from sluice.doctor import connection, ignored_vars, last_success, machine, models, setup, store
+from sluice.doctor import connection, last_success, machine, models, setup, store
 from sluice.doctor.visit import Found, Visit
 from sluice.errors import CONFIG, RED, SluiceError, misconfigured
+from sluice.guards import ignored_vars
 from sluice.profiles import Credentials
 from sluice.records import SetupCheck
 from sluice.sluice_doctor import CHECKS, Check
@@ -256,7 +257,7 @@ STAGES = {"stages": [{"name": "a", "vars": {"symbol": "A"}}, {"name": "b", "vars
     ],
 )  # fmt: skip
 def test_vars_that_are_passed_and_not_read(tmp_path: Path, sql: str, block: dict, ignored: list[str]) -> None:
-    project = Models(tmp_path, {"m": {"sql": sql, "block": block}})
+    project = Models(tmp_path, {"m": {"sql": sql, "block": block, "filters": False}})
     uid = "model.shop.m"
     assert ignored_vars.VarUse(project.manifest).ignored(project.manifest.nodes[uid], project.blocks[uid]) == ignored
 
@@ -268,11 +269,11 @@ def test_a_var_that_a_macro_reads_is_read_and_a_computed_name_is_not_judged(tmp_
         "package_name": "shop",
         "macro_sql": "{% macro window() %}{{ var('start_month') }}{{ var('end_month') }}{% endmacro %}",
     }
-    own = {"m": {"sql": "select 1 where {{ window() }}", "block": {}}, "c": {"sql": "{{ var(name) }}", "block": {}}}
-    project = Models(tmp_path, own, macros={"macro.shop.window": macro})
+    own = {"m": "select 1 where {{ window() }}", "c": "{{ var(name) }}"}
+    models = {name: {"sql": sql, "block": {}, "filters": False} for name, sql in own.items()}
+    project = Models(tmp_path, models, macros={"macro.shop.window": macro})
     use, nodes = ignored_vars.VarUse(project.manifest), project.manifest.nodes
-    assert use.ignored(nodes["model.shop.m"], project.blocks["model.shop.m"]) == []
-    assert [use.is_computed(nodes[f"model.shop.{name}"]) for name in "mc"] == [False, True]
+    assert [use.ignored(nodes[uid], project.blocks[uid]) for uid in project.models] == [[], []]
 
 
 FILES = {

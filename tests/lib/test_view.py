@@ -15,9 +15,10 @@ from sluice.view import Screen
 EVIL = "\x1b[2J\x1b]0;title\x07 [bold]not bold[/] [/] \x9b31m \r gone"
 
 
-def shown(*records: Record, copied: tuple[bytes, ...] = ()) -> str:
+def shown(*records: Record, copied: tuple[bytes, ...] = (), all_of_it: bool = False) -> str:
     read_end, write_end = os.pipe()
     screen = Screen(write_end)
+    screen.shows_all = all_of_it
     for record in records:
         screen.write(record)
     for line in copied:
@@ -37,8 +38,8 @@ def test_a_plan_is_read_as_a_person_reads_it() -> None:
     assert re.search(r"orders +replace +legacy, usdc +2", text)
     assert text.splitlines()[4:] == [
         "orders",
-        "  [1/3] 2024-01-01 → 2024-01-01  usdc  --full-refresh",
-        "  [2/3] 2024-02-01 → 2024-02-01  usdc",
+        "  [1/3] 2024-01  usdc  --full-refresh",
+        "  [2/3] 2024-02  usdc",
         "other",
         "  [3/3] everything  --full-refresh",
         "plan-batches: done   0.2 s   exit 0",
@@ -58,11 +59,16 @@ def test_many_stages_are_counted() -> None:
 def test_a_result_is_a_line_and_its_error() -> None:
     batch = a_plan()[1][1]
     assert shown(a_result(batch, duration_s=1.234, recovered=True)) == (
-        "[2/3] ok        orders  2024-02-01 → 2024-02-01  1.23 s  (rows were there already)\n"
+        "[2/3] ok        orders  2024-02  1.23 s  (rows were there already)\n"
     )
     assert shown(a_result(batch, "failed", error="no such column")) == (
-        "[2/3] failed    orders  2024-02-01 → 2024-02-01\n    no such column\n"
+        "[2/3] failed    orders  2024-02\n    no such column\n"
     )
+
+
+def test_of_what_others_do_for_a_command_all_is_shown() -> None:
+    line = msgspec.json.encode(a_result(a_plan()[1][1])) + b"\n"
+    assert (shown(copied=(line,)), shown(copied=(line,), all_of_it=True)) == ("", "[2/3] ok        orders  2024-02\n")
 
 
 def test_of_what_passes_only_what_went_wrong_is_shown() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from sluice import plan_batches
 from sluice.check_queries import relation
-from sluice.doctor.ignored_vars import VarUse
 from sluice.doctor.visit import Found, Visit, as_found, some
 from sluice.errors import SluiceError, misconfigured
 from sluice.guards import check
+from sluice.guards import ignored_vars as ignoring
 from sluice.guards.health import never_seeded, stale_code
 from sluice.log import redact
 from sluice.manifest import Node, meta_of
@@ -26,21 +26,22 @@ COMPILE_TIMEOUT_S = 300.0
 def ignored_vars(visit: Visit) -> Iterator[Found]:
     """Whether models read the vars by which their batches are told apart."""
     manifest = visit.project.manifest
-    use = VarUse(manifest)
+    use = ignoring.VarUse(manifest)
     blocks = check.blocks(manifest, manifest.of_type("model"))
     clean = True
     for uid in sorted(blocks):
         node = manifest.nodes[uid]
-        names = [] if use.is_computed(node) else use.ignored(node, blocks[uid])
-        if names:
+        if names := use.ignored(node, blocks[uid]):
             clean = False
             yield Found(
                 "fail",
                 f"{node.original_file_path}: model {node.name} ignores {', '.join(names)}, by which its batches are told apart: "
                 "each would write the rows of all",
-                f"filter by them in {node.original_file_path}: sql/dbt/README.md has macros for it",
+                ignoring.fix(node),
             )  # fmt: skip
-    if clean:
+    if clean and not blocks:
+        yield Found("ok", "no model says how to build it in batches: each would be rebuilt as a whole")
+    elif clean:
         yield Found("ok", f"{len(blocks)} models are built in batches, and read what their batches pass")
 
 
@@ -63,6 +64,7 @@ def guards(visit: Visit) -> Iterator[Found]:
     today = visit.ctx.now.date()
     plan, batches, blocks = plan_batches.rehearsed(visit.ctx, project, nodes, today=today, most_added=MOST_ADDED)
     found = check.findings(project, plan, batches, today=today, base_vars={}, grown=blocks)
+    found = [finding for finding in found if finding.code != "G14"]  # ignored_vars has told
     for finding in found[:MOST_TOLD]:
         yield Found("fail" if finding.severity == "refuse" else "warn", f"{finding}", finding.fix)
     if len(found) > MOST_TOLD:

@@ -11,6 +11,7 @@
     rendered.py     G11 parse-time-vars, and which configs dbt must be asked for
     populated.py    G03 append-populated, G08 late-start, G13 never-built
     hooks.py        G12 hook-tax
+    ignored_vars.py G14 ignored-vars
     facts.py        the questions to the warehouse
     check.py        what a planner calls
     health.py       never-seeded and stale-code, which no plan can know

@@ -28,6 +28,7 @@ NAMES = {
     "G11": "parse-time-vars",
     "G12": "hook-tax",
     "G13": "never-built",
+    "G14": "ignored-vars",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sluice import full_refresh
 from sluice.errors import SluiceError, refused, suggestion
 from sluice.full_refresh import FullRefresh
-from sluice.guards import coverage, facts, hooks, layout, order, populated, rendered, replaced
+from sluice.guards import coverage, facts, hooks, ignored_vars, layout, order, populated, rendered, replaced
 from sluice.guards.case import NAMES, Case, Finding
 from sluice.manifest import Manifest, meta_of
 from sluice.project import Project
@@ -29,6 +29,7 @@ GUARDS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     rendered.parse_time_vars,
     hooks.hook_tax,
     populated.never_built,
+    ignored_vars.ignored_vars,
 )
 _log = logging.getLogger("sluice")
 
