@@ -33,6 +33,9 @@ class Bar(Progress):
         from rich.console import Console
 
         self._failed = 0
+        self._done: int = -1
+        self._at_work: dict[str, str] = {}  # by batch_id
+        self._now: list[str] = []
         self._bar = progress.Progress(
             progress.TextColumn("{task.fields[now]}"),
             progress.BarColumn(bar_width=30),
@@ -61,15 +64,31 @@ class Bar(Progress):
 
         from sluice.view import months_of, short_name
 
-        now = escape(f"{short_name(batch.model or 'selection')} {batch.stage} {months_of(batch)}")
-        self._bar.update(self._task, now=now, completed=batch.seq - 1)  # not counted: a wave begins in mid plan
+        self._begin_at(batch.seq)
+        self._at_work[batch.batch_id] = escape(
+            f"{short_name(batch.model or 'selection')} {batch.stage} {months_of(batch)}"
+        )
+        self._show()
 
     def advance(self, result: BatchResult) -> None:
+        self._begin_at(result.seq)
+        self._done += 1
         self._failed += result.status == "failed"
+        self._at_work.pop(result.batch_id, None)
+        self._show()
+
+    def _begin_at(self, seq: int) -> None:
+        if self._done < 0:  # a wave begins in mid plan
+            self._done = seq - 1
+
+    def _show(self) -> None:
+        """What runs now, a line for each worker; the one that ended last stays until another begins."""
+        self._now = list(self._at_work.values()) or self._now
         speed = self._bar.tasks[0].speed
         self._bar.update(
             self._task,
-            completed=result.seq,
+            now="\n".join(self._now),
+            completed=self._done,
             failed=f"{self._failed} failed" if self._failed else "",
             rate=f"{speed:.1f}/s" if speed else "",
         )

@@ -16,7 +16,7 @@ from dbt.graph import GraphQueue
 from dbt.task import run as dbt_run
 from dbt_common.exceptions import DbtRuntimeError
 
-from sluice.dbt_engine import batch, invocation, marker, statements, wire
+from sluice.dbt_engine import batch, invocation, marker, process, statements, wire
 from sluice.dbt_engine.batch_log import BatchLog
 from sluice.dbt_engine.worker import StopSignal
 
@@ -31,7 +31,7 @@ def serve(settings: wire.Settings, channel: wire.Channel) -> None:
     # Its own folder, thrown away: dbt writes its parse there, and this one must not be taken for the base vars' parse.
     target_path = Path(settings.cache_dir, f"fresh-{os.getpid()}")
     tasks: list[ExactRun] = []
-    dbt_run.RunTask = functools.partial(ExactRun, ask=ask, tasks=tasks)
+    dbt_run.RunTask = functools.partial(ExactRun, ask=ask, cache_dir=settings.cache_dir, tasks=tasks)
     try:
         result = invocation.invoke(
             settings,
@@ -70,9 +70,9 @@ def _interrupt() -> None:
 class ExactRun(dbt_run.RunTask):
     """dbt's RunTask, but it runs the batch's nodes by unique_id instead of a selection that might match others."""
 
-    def __init__(self, *arguments: Any, ask: wire.Run, tasks: list[ExactRun]):
+    def __init__(self, *arguments: Any, ask: wire.Run, cache_dir: str, tasks: list[ExactRun]):
         super().__init__(*arguments)
-        self._ask = ask
+        self._ask, self._cache_dir = ask, cache_dir
         self._markers = marker.of(get_adapter(self.config), self.config, self.manifest)
         statements.install(self.config.credentials)
         tasks.append(self)
@@ -101,6 +101,7 @@ class ExactRun(dbt_run.RunTask):
         with statements.named(self._ask.marker, self.config.credentials):
             hooks = {}
             if self._ask.marker is not None and self._markers is not None and not self._ask.full_refresh:
-                hooks = self._markers.begin(self._ask.marker, self._flattened_nodes)
+                with process.one_at_a_time(self._cache_dir):
+                    hooks = self._markers.begin(self._ask.marker, self._flattened_nodes)
             with batch.hooked(self.manifest, hooks):
                 return super().execute_nodes()
