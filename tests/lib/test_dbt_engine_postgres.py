@@ -13,6 +13,7 @@ from typing import Any
 import psycopg2
 import pytest
 from test_dbt_engine import INCREMENTAL, Project, descendants, mark, wait_for
+from test_kill_and_resume import processes_below
 
 BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 pytestmark = pytest.mark.skipif(BIN is None, reason="no Postgres server is installed")
@@ -129,3 +130,22 @@ def test_cancel_ends_the_statement_on_the_server(postgres: Postgres, project: Pr
     runner.join(3)
     assert outcomes[0].status == "lost"
     assert not sleeping(postgres)
+
+
+def test_twins_run_at_the_same_time_and_one_that_dies_leaves_the_other(postgres: Postgres, project: Project) -> None:
+    with project.engine() as engine, engine.twin() as twin:
+        outcomes: list[Any] = []
+        runner = threading.Thread(target=lambda: outcomes.append(project.run(twin, "slow", batch_id="of_the_twin")))
+        runner.start()
+        wait_for(lambda: sleeping(postgres), 30)
+        loader, of_the_twin, worker = processes_below(engine.pid or 0)
+        assert project.run(engine, "plain", marker=mark("beside")).status == "ok"
+        assert sleeping(postgres), "the twin's batch is still running"
+        assert len(processes_below(loader)) == 4, "each has a worker of its own"
+        assert processes_below(of_the_twin) == [of_the_twin, worker]
+        os.kill(worker, signal.SIGKILL)
+        runner.join(10)
+        assert outcomes[0].status == "lost"
+        assert project.run(twin, "plain", marker=mark("after")).status == "ok"
+        assert twin.committed(mark("beside")) is True
+    assert not Path(f"/proc/{of_the_twin}").exists()
