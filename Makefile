@@ -14,13 +14,13 @@ VENV := .venv/.installed
 READY := $(VENV) warehouse/dbt_packages/sluice
 
 ##@ Run
-full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 DRY_RUN=1]
+full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 WORKERS=2 DRY_RUN=1]
 	@pipelines/full-refresh
 
-refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS= COHORT= RECOMPUTE=1 RESUME=1 DRY_RUN=1]
+refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS= COHORT= RECOMPUTE=1 RESUME=1 WORKERS=2 DRY_RUN=1]
 	@pipelines/refill
 
-daily-refresh: $(READY) ## Every model once, after a failure only what it left, with a dated log [SELECT= COMPONENTS=a,b IDS=1,52 NO_RESTART=1 DRY_RUN=1]
+daily-refresh: $(READY) ## Every model once, after a failure only what it left, with a dated log [SELECT= COMPONENTS=a,b IDS=1,52 NO_RESTART=1 WORKERS=2 DRY_RUN=1]
 	@pipelines/daily-refresh
 
 bars: $(READY) ## The price bars alone [IDS= ONLY= SKIP= FULL_REBUILD=1 ON_BACKFILL=stop DRY_RUN=1]
@@ -105,6 +105,7 @@ bench: $(READY) ## What is claimed about speed, measured against what a user wou
 	@.venv/bin/python bench/state.py
 	@.venv/bin/python bench/refill.py
 	@.venv/bin/python bench/market.py
+	@.venv/bin/python bench/workers.py
 
 docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
 	@PYTHONPATH=lib .venv/bin/python -m sluice.docs

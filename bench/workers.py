@@ -20,11 +20,11 @@ from statistics import median
 from measure import ROOT, write
 
 sys.path[:0] = [str(ROOT / "lib"), str(ROOT / "tests")]
-from servers import Postgres
+from servers import Postgres  # noqa: E402
 
-from sluice.clickhouse_server import ClickHouseServer
-from sluice.profiles import Credentials
-from sluice.warehouse import connect
+from sluice.clickhouse_server import ClickHouseServer  # noqa: E402
+from sluice.profiles import Credentials  # noqa: E402
+from sluice.warehouse import connect  # noqa: E402
 
 MODELS = ("m1", "m2", "m3", "m4")
 SQL = {

@@ -13,6 +13,7 @@ from test_kill_and_resume import processes_below
 from test_stops import LIMIT_S, until
 
 from sluice.profiles import Credentials
+from sluice.state import State
 from sluice.warehouse import connect
 
 AT_WORK = {
@@ -30,10 +31,15 @@ def server(request: pytest.FixtureRequest) -> Credentials:
     return request.getfixturevalue(f"{request.param}_target")
 
 
+def has_begun(env: dict[str, str]) -> bool:
+    state = State.open_existing(f"sqlite:{env['SLUICE_STATE_DIR']}/state.sqlite")
+    return state is not None and bool(state.unfinished())
+
+
 def test_whatever_is_killed_every_row_is_there_once(server: Credentials, tmp_path: Path) -> None:
     dice = random.Random(f"{SEED} workers {server.adapter}")
     env = pairs.make(tmp_path / "project", server, nap_s=0.2)
-    runner = pairs.start(env, workers=1)
+    runner = pairs.start(env | {"SLUICE_STATE_DIR": str(tmp_path / "other")}, workers=1)
     _, err = runner.communicate(timeout=300)
     assert runner.returncode == 0, err.decode()
     whole = pairs.tables(server)
@@ -46,7 +52,6 @@ def test_whatever_is_killed_every_row_is_there_once(server: Credentials, tmp_pat
     wanted = many(2, 25)
     for _ in range(4 * wanted):
         runner = pairs.start(env, *flags, workers=2)
-        flags = ("--resume",)
         assert runner.stdout
         seen = b""
         if kills < wanted:
@@ -71,8 +76,7 @@ def test_whatever_is_killed_every_row_is_there_once(server: Credentials, tmp_pat
         assert b"Traceback" not in err, err.decode()
         if runner.returncode == 0:
             break
-        if not Path(env["SLUICE_STATE_DIR"], "state.sqlite").exists():
-            flags = ()
+        flags = ("--resume",) if has_begun(env) else ()
     assert runner.returncode == 0, err.decode()
     assert pairs.tables(server) == whole
     figure("two workers killed", dialect=server.adapter, kills=kills, **of, rows_lost=0, rows_doubled=0)
