@@ -29,7 +29,8 @@ from sluice.warehouse import connect  # noqa: E402
 MODELS = ("m1", "m2", "m3", "m4")
 SQL = {
     "postgres": "select date '{{ month }}' as month, n from generate_series(1, 100) as n, pg_sleep(%s) as nap",
-    "clickhouse": "select toDate('{{ month }}') as month, number as n from numbers(100), (select sleep(%s)) as nap",
+    "clickhouse": "select toDate('{{ month }}') as month, number as n from (select number from numbers(100)) as numbers"
+    " cross join (select sleep(%s) as slept) as nap",
 }
 CONFIG = (
     "{{ config(materialized='incremental', incremental_strategy='append', meta={'full_refresh':"
@@ -38,7 +39,7 @@ CONFIG = (
 
 
 def main() -> None:
-    months, nap_s, rounds = (float(text) for text in [*sys.argv[1:], *["10", "1", "2"][len(sys.argv) - 1 :]])
+    months, nap_s, rounds = (float(text) for text in [*sys.argv[1:], *["6", "2", "1"][len(sys.argv) - 1 :]])
     figures: dict[str, float | int | str] = {
         "batches": len(MODELS) * int(months),
         "a statement sleeps, s": nap_s,

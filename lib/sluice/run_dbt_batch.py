@@ -136,6 +136,12 @@ class Run:
             plan.run_id, plan.intent, plan.project, plan.target, plan.pending, plan.total,
         )  # fmt: skip
 
+        if len(self.workers) < self.options.workers:
+            self.ctx.log.info(
+                "%d of %d workers: batches of one model never overlap, and the plan has %d models",
+                len(self.workers), self.options.workers, len(plan.models),
+            )  # fmt: skip
+
     def __exit__(self, _type, problem: BaseException | None, _trace) -> None:
         with self._stack:
             if self.workers:
