@@ -56,8 +56,9 @@ def make(folder: Path, server: Credentials, *, nap_s: float = 0.2) -> dict[str, 
     }  # fmt: skip
 
 
-def start(env: dict[str, str], *plan_flags: str, workers: int) -> subprocess.Popen:
-    """The runner of what is planned, its plan in a file before it."""
+def start(env: dict[str, str], *plan_flags: str, workers: int, lent: bool = False) -> subprocess.Popen:
+    """The runner of what is planned, its plan in a file before it; `lent`: as a wave, whose loader is another's."""
+    runner = [ROOT / "bin/run-dbt-batch", "--workers", str(workers)]
     plan = subprocess.run(
         [ROOT / "bin/plan-batches", "--to", f"2024-{MONTHS:02}-28", *plan_flags], env=env, capture_output=True, timeout=120
     )  # fmt: skip
@@ -66,7 +67,7 @@ def start(env: dict[str, str], *plan_flags: str, workers: int) -> subprocess.Pop
         planned.write(plan.stdout)
         planned.seek(0)
         return subprocess.Popen(
-            [ROOT / "bin/run-dbt-batch", "--workers", str(workers)],
+            [ROOT / "bin/each-wave", f"run-dbt-batch --workers {workers}"] if lent else runner,
             env=env, stdin=planned, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
