@@ -18,7 +18,7 @@ WHOLE = {
 }
 
 
-@pytest.fixture(params=["clickhouse", "postgres"])
+@pytest.fixture(params=[pytest.param("clickhouse", marks=pytest.mark.long), "postgres"])
 def server(request: pytest.FixtureRequest) -> Credentials:
     return request.getfixturevalue(f"{request.param}_target")
 
