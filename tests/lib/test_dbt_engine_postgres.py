@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(BIN is None, reason="no Postgres server is insta
 SLEEPING = "query like '%pg_sleep(60)%' and pid <> pg_backend_pid()"
 MODELS = {
     "plain": INCREMENTAL + "select 1 as one",
+    "made": INCREMENTAL + "select 1 as one",
     "slow": INCREMENTAL + "select 1 as one from pg_sleep(60)",
     "hook_inside": "{{ config(materialized='incremental',"
     " post_hook='select 1 / {{ var(\"by\", 1) }}') }} select 1 as one",
@@ -148,4 +149,7 @@ def test_twins_run_at_the_same_time_and_one_that_dies_leaves_the_other(postgres:
         assert outcomes[0].status == "lost"
         assert project.run(twin, "plain", marker=mark("after")).status == "ok"
         assert twin.committed(mark("beside")) is True
+        assert project.run(engine, "made").status == "ok"  # a table that the twin's session does not know
+        assert project.run(twin, "made", look_again=True).status == "ok"
+        assert postgres.query("select count(*) from shop.made") == [(2,)]
     assert not Path(f"/proc/{of_the_twin}").exists()
