@@ -39,7 +39,7 @@ CONFIG = (
 
 
 def main() -> None:
-    months, nap_s, rounds = (float(text) for text in [*sys.argv[1:], *["10", "2", "1"][len(sys.argv) - 1 :]])
+    months, nap_s, rounds = (float(text) for text in [*sys.argv[1:], *["6", "2", "1"][len(sys.argv) - 1 :]])
     figures: dict[str, float | int | str] = {
         "batches": len(MODELS) * int(months),
         "a statement sleeps, s": nap_s,
