@@ -14,7 +14,7 @@ VENV := .venv/.installed
 READY := $(VENV) warehouse/dbt_packages/sluice
 
 ##@ Run
-full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= ASIDE=1 KEEP=24h RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 DRY_RUN=1]
+full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= ASIDE=1 KEEP=24h RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 WORKERS=2 DRY_RUN=1]
 	@pipelines/full-refresh
 
 unpublish: $(READY) ## Bring back what the latest make full-refresh ASIDE=1 replaced [DRY_RUN=1]
@@ -23,10 +23,10 @@ unpublish: $(READY) ## Bring back what the latest make full-refresh ASIDE=1 repl
 clean-published: $(READY) ## Drop what such a refresh replaced, once the time that it was kept for is over [DRY_RUN=1]
 	@CLEAN_UP=1 pipelines/unpublish
 
-refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS= COHORT= RECOMPUTE=1 RESUME=1 DRY_RUN=1]
+refill: $(READY) ## Repair what a gap in a source spoiled [FROM=2026-04-17 CONSUMERS= COHORT= RECOMPUTE=1 RESUME=1 WORKERS=2 DRY_RUN=1]
 	@pipelines/refill
 
-daily-refresh: $(READY) ## Every model once, after a failure only what it left; checks, a digest, a dated log [SELECT= COMPONENTS=a,b ONLY=bars SKIP= IDS=1,52 TO= FULL_REBUILD=1 CONTINUE_ON_ERROR=0 NO_RESTART=1 VERBOSE=1 DRY_RUN=1]
+daily-refresh: $(READY) ## Every model once, after a failure only what it left; checks, a digest, a dated log [SELECT= COMPONENTS=a,b ONLY=bars SKIP= IDS=1,52 TO= FULL_REBUILD=1 CONTINUE_ON_ERROR=0 NO_RESTART=1 WORKERS=2 VERBOSE=1 DRY_RUN=1]
 	@pipelines/daily-refresh
 
 bars: $(READY) ## The price bars alone, checked [IDS= ONLY=1d,cal_us SKIP= FULL_REBUILD=1 ON_BACKFILL=stop CONTINUE_ON_ERROR=0 VERBOSE=1 DRY_RUN=1]
@@ -121,6 +121,7 @@ bench: $(READY) ## What is claimed about speed, measured against what a user wou
 	@.venv/bin/python bench/refill.py
 	@.venv/bin/python bench/market.py
 	@.venv/bin/python bench/report.py
+	@.venv/bin/python bench/workers.py
 
 docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
 	@PYTHONPATH=lib .venv/bin/python -m sluice.docs

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sluice import planning
 from sluice.config import Config
 from sluice.dbt_engine.wire import NodeResult, Outcome
+from sluice.jobs import Job
 from sluice.records import Batch, BatchResult, Plan, PlannedModel, Record, RunId, Window
 from sluice.signals import Interrupted
 from sluice.windows import monthly_windows
@@ -141,6 +142,14 @@ class FakeEngine:
         if step == "ok":
             return Outcome(status="ok", nodes=[NodeResult(uid, "ok", 0.1, 1) for uid in expect])
         return Outcome(status="failed", nodes=[NodeResult(expect[0], "failed", 0.1, message=step)])
+
+    def running(self, **batch: Any) -> Job[Outcome]:
+        return self.run(**batch)
+        yield
+
+    def cancelling(self) -> Job[None]:
+        return self.cancel()
+        yield
 
     def _commit(self, batch_id: str, model: str, marker: dict | None, full_refresh: bool) -> None:
         if full_refresh:

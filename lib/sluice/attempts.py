@@ -12,9 +12,10 @@ from sluice.dbt_engine.client import Outcome
 from sluice.error_classes import ErrorClass, Rule
 from sluice.errors import busy
 from sluice.ids import timestamp
+from sluice.jobs import Job, Wait, through
 from sluice.log import redact
 from sluice.records import Batch, BatchResult, Node, Plan, Status
-from sluice.signals import Interrupted, interruptible
+from sluice.signals import Interrupted
 from sluice.state import Attempted, State
 
 _log = logging.getLogger("sluice")
@@ -40,13 +41,16 @@ PATIENCE: dict[ErrorClass, Patience] = {
 class Engine(Protocol):
     """What runs a batch: the warm dbt session, or any dbt command line."""
 
-    def run(
-        self, *, batch_id: str, expect: list[str], vars: dict, full_refresh: bool, log_path: Path, models: list[str], marker: dict | None
-    ) -> Outcome: ...  # fmt: skip
+    def running(
+        self, *, batch_id: str, expect: list[str], vars: dict, full_refresh: bool, log_path: Path, models: list[str], marker: dict | None,
+        look_again: bool,
+    ) -> Job[Outcome]: ...  # fmt: skip
 
     def committed(self, marker: dict) -> bool | str: ...
 
-    def cancel(self, grace_s: float = 3.0) -> None: ...
+    def cancelling(self, grace_s: float = 3.0) -> Job[None]: ...
+
+    def twin(self) -> "Engine": ...
 
     def close(self) -> None: ...
 
@@ -63,7 +67,10 @@ class Failed(Exception):
 
 @dataclass
 class Attempts:
-    """Carries out batches of one run, each until it is done or beyond help."""
+    """Carries out batches of one run, one at a time, each until it is done or beyond help.
+
+    Those of several workers share `attempted`. With `look_again` another of them has changed tables since.
+    """
 
     engine: Engine
     state: State
@@ -75,24 +82,30 @@ class Attempts:
     attempted: dict[str, Attempted] = field(default_factory=dict)
     told_of_hooks: bool = False
     interrupted: BatchResult | None = None  # what was in flight when a stop signal came
+    look_again: bool = False
 
     def carry_out(self, batch: Batch) -> BatchResult:
+        """What `carrying_out` comes to, waited for."""
+        return through(self.carrying_out(batch))
+
+    def carrying_out(self, batch: Batch) -> Job[BatchResult]:
         """The final result of a batch, recorded. Interrupted passes through after `cancelled` was recorded.
 
         Raises SluiceError (75) when another process holds the database file longer than SLUICE_LOCK_WAIT_S.
         """
         import stamina  # not above: whoever is refused a lock has no use for it, and pays a tenth of a second
 
+        backoff = _Backoff(self.lock_wait_s)
         retries = stamina.retry_context(
-            on=_Backoff(self.lock_wait_s), attempts=None, timeout=None, wait_initial=0, wait_max=0, wait_jitter=0
+            on=backoff.is_due, attempts=None, timeout=None, wait_initial=0, wait_max=0, wait_jitter=0
         )
         tries = iter(retries)
         try:
             while True:
-                with interruptible():  # the back-off sleeps in here
-                    attempt = next(tries)
+                attempt = next(tries)
+                yield from backoff.over()
                 with attempt:
-                    return self._settled(batch) or self._try(batch)
+                    return self._settled(batch) or (yield from self._trying(batch))
         except Failed as failure:
             if failure.error_class == "busy":
                 raise busy(
@@ -124,12 +137,11 @@ class Attempts:
             )  # fmt: skip
         return None
 
-    def _try(self, batch: Batch) -> BatchResult:
+    def _trying(self, batch: Batch) -> Job[BatchResult]:
         attempt = self.state.intend(self.plan.run_id, self.root_run_id, batch)
         if batch.full_refresh:  # whatever the others left behind goes with the table
-            self.attempted = {
-                batch_id: other for batch_id, other in self.attempted.items() if other.model != batch.model
-            }
+            for batch_id in [one for one, other in self.attempted.items() if other.model == batch.model]:
+                del self.attempted[batch_id]
         self._remember(batch, None, attempt)
         began, began_at = time.monotonic(), timestamp()
         log_path = self.log_dir / self.plan.run_id / f"{_file_name(batch)}.log"
@@ -142,7 +154,7 @@ class Attempts:
             )  # fmt: skip
 
         try:
-            outcome = self.engine.run(
+            outcome = yield from self.engine.running(
                 batch_id=batch.batch_id,
                 expect=batch.expect,
                 vars=batch.vars,
@@ -150,9 +162,10 @@ class Attempts:
                 log_path=log_path,
                 models=[model.unique_id for model in self.plan.models],
                 marker=self._marker(batch, attempt),
+                look_again=self.look_again,
             )
         except Interrupted:
-            self.engine.cancel()
+            yield from self.engine.cancelling()
             there = not batch.full_refresh and self.engine.committed(self._marker(batch, attempt)) is True
             self.interrupted = self._record(
                 batch, result("ok", recovered=True) if there else result("cancelled", error="cancelled by a signal")
@@ -200,11 +213,25 @@ class Attempts:
 
 
 class _Backoff:
-    """stamina's hook: seconds to wait before the next attempt, or False when there is none."""
+    """Seconds to wait before the next attempt, or False when there is none.
+
+    stamina is told only whether there is one: it would sleep, and with it everything that runs beside.
+    """
 
     def __init__(self, lock_wait_s: float):
+        self._wait_s: float | bool = False
         self._seen: dict[ErrorClass, int] = {}
         self._locked_until = time.monotonic() + lock_wait_s
+
+    def is_due(self, problem: Exception) -> bool:
+        """stamina's hook."""
+        self._wait_s = self(problem)
+        return self._wait_s is not False
+
+    def over(self) -> Job[None]:
+        """Wait as long as the last failure asks for."""
+        if self._wait_s is not False:
+            yield Wait(most_s=self._wait_s)
 
     def __call__(self, problem: Exception) -> float | bool:
         if not isinstance(problem, Failed):

@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 
 from sluice.dbt_engine.wire import NodeResult, Outcome
+from sluice.errors import refused
+from sluice.jobs import Job
 from sluice.log import redact
 from sluice.signals import interruptible
 
@@ -37,6 +39,7 @@ class CommandLine:
         log_path: Path,
         models: list[str],
         marker: dict | None,
+        look_again: bool = False,
     ) -> Outcome:
         """Run one batch. Lost when dbt died of a signal, failed when it cannot be started or a node is missing."""
         argv = [*self._command, "--log-format", "json", "run", "--select", *map(_selector, expect)]
@@ -69,6 +72,11 @@ class CommandLine:
         outcome.hooks_s = hooks_s
         return outcome
 
+    def running(self, **batch: Any) -> Job[Outcome]:
+        """`run`, which waits for dbt all the while: it is the only one, see `twin`."""
+        return self.run(**batch)
+        yield  # never
+
     def committed(self, marker: dict) -> bool | str:
         """Why it cannot be known: nothing commits together with the rows here."""
         return "dbt runs elsewhere (--dbt)"
@@ -86,6 +94,19 @@ class CommandLine:
                 continue
             except ProcessLookupError:
                 return
+
+    def twin(self) -> "CommandLine":
+        """Raises SluiceError (2): two dbt processes in one project overwrite each other's files."""
+        raise refused(
+            "--workers with --dbt: two dbt processes at once would share the project's target/ folder",
+            code="workers_command_line",
+            hint="leave out --workers, or --engine and --dbt",
+        )
+
+    def cancelling(self, grace_s: float = 3.0) -> Job[None]:
+        """`cancel`, which waits."""
+        return self.cancel(grace_s)
+        yield  # never
 
     def close(self) -> None:
         """Stop what still runs."""

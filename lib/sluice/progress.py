@@ -88,6 +88,9 @@ class Bar(Progress):
 
     def __init__(self, plan: Plan):
         self._failed = 0
+        self._done: int = -1
+        self._at_work: dict[str, str] = {}  # by batch_id
+        self._now: list[str] = []
         self._bar = _bar(plan.total)
         self._task = self._bar.add_task(
             "batches", total=plan.total, completed=plan.total - plan.pending, now="starting dbt", failed="", rate=""
@@ -103,14 +106,32 @@ class Bar(Progress):
     def starts(self, batch: Batch) -> None:
         from sluice.view import months_of, short_name
 
+        self._begin_at(batch.seq)
         stage = f" {batch.stage}" if batch.stage != "default" else ""
-        now = _plain(f"{short_name(batch.model or 'selection')}{stage} {months_of(batch)}")
-        self._bar.update(self._task, now=now, completed=batch.seq - 1)  # not counted: a wave begins in mid plan
+        self._at_work[batch.batch_id] = _plain(f"{short_name(batch.model or 'selection')}{stage} {months_of(batch)}")
+        self._show()
 
     def advance(self, result: BatchResult) -> None:
+        self._begin_at(result.seq)
+        self._done += 1
         self._failed += result.status == "failed"
-        self._bar.update(self._task, completed=result.seq, **_failures(self._failed))
-        self._bar.update(self._task, rate=_rate(self._bar))
+        self._at_work.pop(result.batch_id, None)
+        self._show()
+
+    def _begin_at(self, seq: int) -> None:
+        if self._done < 0:  # a wave begins in mid plan
+            self._done = seq - 1
+
+    def _show(self) -> None:
+        """What runs now, a line for each worker; the one that ended last stays until another begins."""
+        self._now = list(self._at_work.values()) or self._now
+        self._bar.update(
+            self._task,
+            now="\n".join(self._now),
+            completed=self._done,
+            rate=_rate(self._bar),
+            **_failures(self._failed),
+        )
 
 
 def _bar(total: int | None) -> Any:

@@ -1,6 +1,5 @@
 """The run of a plan: its batches in order, skipping what depends on a failure, stopping where told to."""
 
-import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -13,22 +12,27 @@ from sluice.command import Context
 from sluice.config import require_project
 from sluice.dbt_command_line import CommandLine
 from sluice.errors import SluiceError, bad_stream, refused
+from sluice.jobs import Job, Wait
 from sluice.lineage import Lineage, to_server
 from sluice.log import redact
 from sluice.progress import Progress, watch
 from sluice.project import parse, start_engine
-from sluice.records import Batch, BatchResult, Plan, Record, RunStatus
-from sluice.signals import Interrupted, interruptible
+from sluice.records import Batch, BatchResult, Gate, Plan, Record, RunStatus
+from sluice.signals import Interrupted
 from sluice.state import State
+from sluice.workers import Worker, side_by_side
+
+ONE_WRITER = ("duckdb",)  # adapters on which a second process cannot write while one does
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run: seconds between batches (None: the plan's), how many failures to bear, and through which dbt."""
+    """How to run: seconds between batches of a worker (None: the plan's), how many failures to bear, through which dbt."""
 
     delay_s: float | None
     max_failures: int | None  # None: any number
     dbt_command: str | None  # None: the warm session
+    workers: int = 1
 
 
 def run_dbt_batch(ctx: Context, options: Options) -> Generator[Record, None, int | None]:
@@ -50,9 +54,15 @@ def run_dbt_batch(ctx: Context, options: Options) -> Generator[Record, None, int
                         f"line {ctx.line}: a batch before its plan: pass the planner's whole output on", line=ctx.line
                     )
                 yield from run.take(record)
+            elif isinstance(record, Gate):
+                if run is not None:
+                    yield from run.wait_for_all()
+                yield record
         if run is None:
             ctx.log.info("nothing to do")
-        elif run.failures:
+            return None
+        yield from run.wait_for_all()
+        if run.failures:
             return 1
     return None
 
@@ -71,12 +81,19 @@ class Run:
     seen: dict[str, int] = field(default_factory=dict)  # batch_id: line
     done: dict[str, BatchResult] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)  # batches of this run that are ok, those of earlier waves too
-    attempts: Attempts | None = None
+    workers: list[Worker] = field(default_factory=list)  # none in a rehearsal
+    waiting: list[Batch] = field(default_factory=list)  # of one wave; read ahead when there are several workers
     progress: Progress = field(default_factory=Progress)
     lineage: Lineage = field(default_factory=Lineage)
 
     def __enter__(self) -> "Run":
         self._stack = ExitStack()
+        if self.options.workers > 1 and self.plan.adapter in ONE_WRITER:
+            raise refused(
+                f"--workers {self.options.workers}: {self.plan.adapter} lets only one process write to its file",
+                code="workers_one_writer",
+                hint="leave --workers out, or use a target on a database server",
+            )
         if not self._is_rehearsal:
             with ExitStack() as stack:
                 self._begin(stack)
@@ -95,7 +112,11 @@ class Run:
         stack.callback(lock.release)
         root = state.claim(plan, lock)
         stack.callback(state.release, plan)
-        engine = stack.enter_context(closing(_engine(self.ctx, self.options, plan)))
+        engines = [stack.enter_context(closing(_engine(self.ctx, self.options, plan)))]
+        for _ in range(
+            1, min(self.options.workers, len(plan.models), plan.pending)
+        ):  # batches of a model never overlap
+            engines.append(stack.enter_context(closing(engines[0].twin())))
         self.progress = stack.enter_context(watch(plan))
         self.lineage = stack.enter_context(closing(to_server(config, plan)))
         rules = error_classes.load(config.error_classes)
@@ -109,25 +130,25 @@ class Run:
             for batch_id, result in self.done.items()
             if result.run_id == plan.run_id or plan.intent == "refill"
         }
-        self.attempts = Attempts(
-            engine=engine,
-            state=state,
-            plan=plan,
-            root_run_id=root,
-            log_dir=config.log_dir,
-            lock_wait_s=config.lock_wait_s,
-            rules=rules,
-            attempted=state.attempted(root),
-        )
+        attempted = state.attempted(root)
+        self.workers = [
+            Worker(Attempts(engine, state, plan, root, config.log_dir, config.lock_wait_s, rules, attempted)) for engine in engines
+        ]  # fmt: skip
         self.ctx.log.info(
             "run %s: %s of %s on %s, %d of %d batches to do",
             plan.run_id, plan.intent, plan.project, plan.target, plan.pending, plan.total,
         )  # fmt: skip
 
+        if len(self.workers) < self.options.workers:
+            self.ctx.log.info(
+                "%d of %d workers: batches of one model never overlap, and the plan has %d models",
+                len(self.workers), self.options.workers, len(plan.models),
+            )  # fmt: skip
+
     def __exit__(self, _type, problem: BaseException | None, _trace) -> None:
         with self._stack:
-            if self.attempts is not None:
-                self._end(self.attempts, problem)
+            if self.workers:
+                self._end(self.workers[0].attempts, problem)
 
     def _end(self, attempts: Attempts, problem: BaseException | None) -> None:
         """Record SUCCESS when all is done, FAILED or CANCELLED when not.
@@ -166,37 +187,47 @@ class Run:
         except (OSError, SluiceError) as problem:
             self.ctx.log.warning("SLUICE_METRICS_FILE is %s, which cannot be written: %s", path, problem)
 
-    # -- one batch ------------------------------------------------------------------------------------
+    # -- batches --------------------------------------------------------------------------------------
 
     def take(self, batch: Batch) -> Iterator[BatchResult]:
-        """Carry out one batch and yield its result; nothing for one that came before in the stream."""
+        """Carry out one batch, or keep it until its wave is whole; yields the results of those that have ended."""
         if self._came_before(batch):
             return
-        if self.attempts is None:
+        if not self.workers:
             yield result_of(self.plan, batch, "dry_run")
             return
+        if self.waiting and self.waiting[0].wave != batch.wave:
+            yield from self.wait_for_all()
+        self.waiting.append(batch)
+        if len(self.workers) == 1:
+            yield from self.wait_for_all()
+
+    def wait_for_all(self) -> Iterator[BatchResult]:
+        """Carry out what came; yields the results as they come."""
+        batches, self.waiting = self.waiting, []
+        with closing(side_by_side(batches, self.workers, self._carrying_out)) as ended:
+            for batch, result in ended:
+                self._count(batch, result)
+                self.progress.advance(result)
+                yield result
+
+    def _carrying_out(self, worker: Worker, batch: Batch) -> Job[BatchResult]:
         earlier = self.done.get(batch.batch_id)
-        reason = self._reason_to_skip(batch)
         if earlier is not None and (earlier.run_id == self.plan.run_id or self.plan.intent == "refill"):
-            result = earlier
-        elif reason:
-            result = self.attempts.skip(batch, reason)
-        else:
-            self._pause()
-            self.progress.starts(batch)
-            self.lineage.begins(batch)
-            try:
-                result = self.attempts.carry_out(batch)
-            except BaseException as stop:
-                self.lineage.ends(batch, self.attempts.interrupted)
-                if isinstance(stop, Interrupted) and self.attempts.interrupted is not None:
-                    yield self.attempts.interrupted
-                raise
-            self.lineage.ends(batch, result)
-            self.ran_models.add(batch.model or batch.batch_id)
-        self._count(batch, result)
-        self.progress.advance(result)
-        yield result
+            return earlier
+        if worker.has_run and not self._reason_to_skip(batch):
+            yield from self._pause()
+        if reason := self._reason_to_skip(batch):
+            return worker.attempts.skip(batch, reason)
+        self.progress.starts(batch)
+        self.lineage.begins(batch)
+        result = None
+        try:
+            result = yield from worker.carrying_out(batch)
+        finally:
+            self.lineage.ends(batch, result or worker.attempts.interrupted)
+        self.ran_models.add(batch.model or batch.batch_id)
+        return result
 
     def _came_before(self, batch: Batch) -> bool:
         line = self.ctx.line
@@ -228,11 +259,10 @@ class Run:
             return f"stopped after {self.failures} failure{'s' if self.failures > 1 else ''}"
         return None
 
-    def _pause(self) -> None:
+    def _pause(self) -> Job[None]:
         delay_s = self.options.delay_s if self.options.delay_s is not None else self.plan.delay_s
-        with interruptible():
-            if delay_s and self.ran_models:
-                time.sleep(delay_s)
+        if delay_s:
+            yield Wait(most_s=delay_s)
 
     def _count(self, batch: Batch, result: BatchResult) -> None:
         if result.status == "ok":

@@ -61,6 +61,18 @@ export -f resume resume_with_fake_dbt
     leaves_what_dbt_leaves
 }
 
+@test "more than one worker is refused where only one process can write, before anything" {
+    plan-batches --select tag:stock --to 2024-03-31 >plan
+    for flags in "" --dry-run; do
+        try run-dbt-batch --workers 2 $flags <plan
+        assert_status 2
+        assert_says "--workers 2: duckdb lets only one process write to its file" "try: leave --workers out"
+    done
+    try run-dbt-batch --workers 0 <plan
+    assert_status 2
+    [[ ! -e "$DATABASE" ]]
+}
+
 # bats test_tags=long
 @test "stopped in mid batch by SIGINT, SIGTERM and kill -9, and resumed each time: the tables of an unbatched run" {
     plan-batches --select tag:stock "${to[@]}" >plan

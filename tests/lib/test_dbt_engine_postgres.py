@@ -13,6 +13,7 @@ from typing import Any
 import psycopg2
 import pytest
 from test_dbt_engine import INCREMENTAL, Project, descendants, mark, wait_for
+from test_kill_and_resume import processes_below
 
 BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 pytestmark = pytest.mark.skipif(BIN is None, reason="no Postgres server is installed")
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.skipif(BIN is None, reason="no Postgres server is insta
 SLEEPING = "query like '%pg_sleep(60)%' and pid <> pg_backend_pid()"
 MODELS = {
     "plain": INCREMENTAL + "select 1 as one",
+    "made": INCREMENTAL + "select 1 as one",
     "slow": INCREMENTAL + "select 1 as one from pg_sleep(60)",
     "hook_inside": "{{ config(materialized='incremental',"
     " post_hook='select 1 / {{ var(\"by\", 1) }}') }} select 1 as one",
@@ -129,3 +131,25 @@ def test_cancel_ends_the_statement_on_the_server(postgres: Postgres, project: Pr
     runner.join(3)
     assert outcomes[0].status == "lost"
     assert not sleeping(postgres)
+
+
+def test_twins_run_at_the_same_time_and_one_that_dies_leaves_the_other(postgres: Postgres, project: Project) -> None:
+    with project.engine() as engine, engine.twin() as twin:
+        outcomes: list[Any] = []
+        runner = threading.Thread(target=lambda: outcomes.append(project.run(twin, "slow", batch_id="of_the_twin")))
+        runner.start()
+        wait_for(lambda: sleeping(postgres), 30)
+        loader, of_the_twin, worker = processes_below(engine.pid or 0)
+        assert project.run(engine, "plain", marker=mark("beside")).status == "ok"
+        assert sleeping(postgres), "the twin's batch is still running"
+        assert len(processes_below(loader)) == 4, "each has a worker of its own"
+        assert processes_below(of_the_twin) == [of_the_twin, worker]
+        os.kill(worker, signal.SIGKILL)
+        runner.join(10)
+        assert outcomes[0].status == "lost"
+        assert project.run(twin, "plain", marker=mark("after")).status == "ok"
+        assert twin.committed(mark("beside")) is True
+        assert project.run(engine, "made").status == "ok"  # a table that the twin's session does not know
+        assert project.run(twin, "made", look_again=True).status == "ok"
+        assert postgres.query("select count(*) from shop.made") == [(2,)]
+    assert not Path(f"/proc/{of_the_twin}").exists()

@@ -14,6 +14,7 @@ from sluice.attempts import PATIENCE, Patience
 from sluice.config import Config, load
 from sluice.dbt_engine.wire import ProjectInfo
 from sluice.errors import BAD_STREAM, BUSY, CONFIG, REFUSED, SluiceError
+from sluice.jobs import Wait
 from sluice.records import Batch, BatchResult, Plan, Record
 from sluice.run_dbt_batch import Options
 from sluice.signals import Interrupted
@@ -360,7 +361,12 @@ def test_the_delay_is_kept_between_batches_and_not_before_the_first(
     stand: Stand, monkeypatch: pytest.MonkeyPatch, plans: float, given: float | None, waits: int
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(run_dbt_batch.time, "sleep", slept.append)
+
+    def wait(*, most_s: float) -> Wait:
+        slept.append(most_s)
+        return Wait(most_s=0.0)
+
+    monkeypatch.setattr(run_dbt_batch, "Wait", wait)
     plan, batches = a_plan(delay_s=plans)
     stand.run(plan, batches, delay_s=given)
     assert slept == [plans if given is None else given] * waits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 from sluice import signals
 from sluice.dbt_engine import loader_process, wire
 from sluice.dbt_engine.wire import NodeResult, Outcome, ProjectInfo
+from sluice.jobs import Job, Wait, through, to_end
 
 __all__ = ["Engine", "EngineError", "NodeResult", "Outcome", "ProjectInfo"]
 
@@ -38,8 +40,8 @@ class Engine:
     """One dbt project, loaded once, and the batches to run in it.
 
     Starts its loader at once, or takes the one it is lent, and returns; dbt's import goes on meanwhile. Any method may raise EngineError.
-    `parse`, `ls` and `run` wait interruptibly: a stop signal raises Interrupted out of them, and the caller then calls
-    `cancel` and `close`, which wait a bounded time. Create it in a thread that stays: the loader dies with the thread.
+    `parse`, `ls`, `run` and `twin` wait interruptibly: a stop signal raises Interrupted out of them, and the caller then calls
+    `cancel` (or `cancelling`) and `close`, which wait a bounded time. Create it in a thread that stays: the loader dies with the thread.
     """
 
     def __init__(
@@ -56,10 +58,8 @@ class Engine:
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         with theirs:
-            self._loader = None if loader_process.borrow(theirs) else loader_process.start(theirs)
-        self._channel = wire.Channel(ours)
-        self._number = 0
-        self._closed = False
+            loader = None if loader_process.borrow(theirs) else loader_process.start(theirs)
+        self._serve_by(loader, ours)
         self._channel.send(
             wire.Settings(
                 project_dir=str(Path(project_dir).absolute()),
@@ -71,9 +71,27 @@ class Engine:
             )
         )
 
+    def _serve_by(self, loader: subprocess.Popen | None, end: socket.socket) -> None:
+        self._loader, self._channel = loader, wire.Channel(end)
+        self._number, self._closed = 0, False
+
+    def twin(self) -> Engine:
+        """Another engine on the same parse, which may run batches at the same time. Ask before anything runs here.
+
+        Its loader is forked from this one's, so that they share their memory, and dies with it: close twins first.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._number += 1
+            self._channel.send_with(wire.Request(self._number, wire.Twin()), theirs)
+            through(self._answering(None))
+        twin = Engine.__new__(Engine)
+        twin._serve_by(None, ours)
+        return twin
+
     @property
     def pid(self) -> int | None:
-        """The loader's process id; None when it is a lent one."""
+        """The loader's process id; None when it is a lent one, or a twin."""
         return None if self._loader is None else self._loader.pid
 
     def parse(self, *, write_manifest: bool = False) -> ProjectInfo:
@@ -94,7 +112,7 @@ class Engine:
         """For each model and vars, what of its config is different under base vars + these; None where only a run can tell."""
         return self._ask(wire.MovedConfigs(asked), list[dict[str, Any] | None])
 
-    def run(
+    def running(
         self,
         *,
         batch_id: str,
@@ -104,12 +122,13 @@ class Engine:
         log_path: Path,
         models: list[str],
         marker: dict | None,
-    ) -> Outcome:
+        look_again: bool = False,
+    ) -> Job[Outcome]:
         """Run exactly the nodes `expect` under base vars + `vars`, and say what became of it.
 
         `models` are the unique_ids of the whole plan: schemas are created and relations cached for them once.
         `marker` ({root_run_id, batch_id, attempt}) names the attempt to the warehouse; a batch that adds commits it
-        together with its rows, see `committed`.
+        together with its rows, see `committed`. `look_again`: another engine has changed tables that matter here.
         Failing SQL, a locked file, a lost connection are a failed Outcome, not an EngineError.
         """
         ask = wire.Run(
@@ -120,12 +139,17 @@ class Engine:
             log_path=str(Path(log_path).absolute()),
             models=list(models),
             marker=None if marker is None else msgspec.convert(marker, wire.Marker),
+            look_again=look_again,
         )
         self._send(ask)
         try:
-            return self._answer(Outcome, None)
+            return (yield from self._answering(Outcome))
         except EOFError:
             return Outcome(status="lost", error="the dbt process died")
+
+    def run(self, **batch: Any) -> Outcome:
+        """What `running` comes to, waited for."""
+        return through(self.running(**batch))
 
     def committed(self, marker: dict) -> bool | str:
         """Whether the batch of this marker has taken effect, in its attempt or a later one.
@@ -136,19 +160,23 @@ class Engine:
         """
         self._send(wire.Committed(msgspec.convert(marker, wire.Marker)))
         try:
-            return self._answer(bool | str, _ANSWER_S)
+            return to_end(self._answering(bool | str, _ANSWER_S))
         except (EOFError, TimeoutError) as problem:
             return f"dbt did not say: {problem or 'it took too long'}"
 
-    def cancel(self, grace_s: float = 3.0) -> None:
-        """Interrupt what runs; after `grace_s` seconds kill it. Returns when its process is gone."""
+    def cancelling(self, grace_s: float = 3.0) -> Job[None]:
+        """Interrupt what runs; after `grace_s` seconds kill it. Ends when its process is gone."""
         if self._closed:
             return
         try:
             self._send(wire.Cancel(grace_s))
-            self._answer(None, grace_s + _SLACK_S)
+            yield from self._answering(None, grace_s + _SLACK_S)
         except (EngineError, EOFError, TimeoutError):
             self._kill()
+
+    def cancel(self, grace_s: float = 3.0) -> None:
+        """What `cancelling` comes to, waited for whatever signal comes."""
+        to_end(self.cancelling(grace_s))
 
     def close(self) -> None:
         """End the session: its on-run-end hooks run, and all its processes are gone.
@@ -175,7 +203,7 @@ class Engine:
     def _ask(self, ask: wire.Ask, answer: Any) -> Any:
         self._send(ask)
         try:
-            return self._answer(answer, None)
+            return through(self._answering(answer))
         except EOFError:
             raise EngineError("internal", "the dbt process died") from None
 
@@ -186,18 +214,18 @@ class Engine:
         except EOFError:
             raise EngineError("internal", "the dbt process died") from None
 
-    def _answer(self, answer: Any, timeout_s: float | None) -> Any:
-        """The reply to the last request. Raises TimeoutError, EOFError; with no timeout the wait is interruptible."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    def _answering(self, answer: Any, within_s: float | None = None) -> Job[Any]:
+        """The reply to the last request. Raises EOFError, and TimeoutError after `within_s` seconds."""
+        deadline = None if within_s is None else time.monotonic() + within_s
         while True:
             while not self._channel.has_line():
-                # Only the wait is interruptible: a signal between a read and its use would lose the bytes.
-                if deadline is None:
-                    with signals.interruptible():
-                        wire.readable([self._channel])
-                elif not wire.readable([self._channel], max(0.0, deadline - time.monotonic())):
+                left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+                # Only this wait is interruptible: a signal between a read and its use would lose the bytes.
+                yield Wait(self._channel, left_s)
+                if wire.readable([self._channel], 0.0):
+                    self._channel.fill()
+                elif left_s == 0.0:
                     raise TimeoutError
-                self._channel.fill()
             reply = msgspec.json.decode(self._channel.receive(), type=wire.Reply)
             if reply.number != self._number:
                 continue  # answers a request that a signal made the caller abandon
@@ -206,7 +234,7 @@ class Engine:
             return msgspec.json.decode(reply.answer, type=answer)
 
     def _kill(self) -> None:
-        """Have loader and workers killed, a lent loader's workers only; returns when they are gone."""
+        """Have loader and workers killed, workers only where the loader is another's; returns when they are gone."""
         if self._loader is None:
             self._channel.finish()
             self._ended(_SLACK_S)  # if it cannot even do that: it dies with its lender, and they with it

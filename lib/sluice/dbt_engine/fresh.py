@@ -16,7 +16,7 @@ from dbt.graph import GraphQueue
 from dbt.task import run as dbt_run
 from dbt_common.exceptions import DbtRuntimeError
 
-from sluice.dbt_engine import asides, batch, invocation, marker, statements, wire, written
+from sluice.dbt_engine import asides, batch, invocation, marker, process, statements, wire, written
 from sluice.dbt_engine.batch_log import BatchLog
 from sluice.dbt_engine.worker import StopSignal
 
@@ -31,7 +31,7 @@ def serve(settings: wire.Settings, channel: wire.Channel) -> None:
     # Its own folder, thrown away: dbt writes its parse there, and this one must not be taken for the base vars' parse.
     target_path = Path(settings.cache_dir, f"fresh-{os.getpid()}")
     tasks: list[ExactRun] = []
-    dbt_run.RunTask = functools.partial(ExactRun, ask=ask, asides=settings.asides, tasks=tasks)
+    dbt_run.RunTask = functools.partial(ExactRun, ask=ask, settings=settings, tasks=tasks)
     try:
         result = invocation.invoke(
             settings,
@@ -71,9 +71,9 @@ def _interrupt() -> None:
 class ExactRun(dbt_run.RunTask):
     """dbt's RunTask, but it runs the batch's nodes by unique_id instead of a selection that might match others."""
 
-    def __init__(self, *arguments: Any, ask: wire.Run, asides: dict[str, str], tasks: list[ExactRun]):
+    def __init__(self, *arguments: Any, ask: wire.Run, settings: wire.Settings, tasks: list[ExactRun]):
         super().__init__(*arguments)
-        self._ask, self._asides = ask, asides
+        self._ask, self._asides, self._cache_dir = ask, settings.asides, settings.cache_dir
         self._markers = marker.of(get_adapter(self.config), self.config, self.manifest)
         statements.install(self.config.credentials)
         written.install(self.config.credentials)
@@ -104,6 +104,7 @@ class ExactRun(dbt_run.RunTask):
         with statements.named(self._ask.marker, self.config.credentials):
             hooks = {}
             if self._ask.marker is not None and self._markers is not None and not self._ask.full_refresh:
-                hooks = self._markers.begin(self._ask.marker, self._flattened_nodes)
+                with process.one_at_a_time(self._cache_dir):
+                    hooks = self._markers.begin(self._ask.marker, self._flattened_nodes)
             with batch.hooked(self.manifest, hooks):
                 return super().execute_nodes()

@@ -36,6 +36,7 @@ class Loader:
         self._readers: Any = None
         self._worker: Any = None  # worker.Worker | None
         self._retired: list[Any] = []
+        self._twins: list[Any] = []  # worker.Worker, each a loader like this one
         self._always_fresh: dict[tuple, str] = {}
         self._abandoned = False  # the worker runs something that nobody waits for
 
@@ -47,6 +48,7 @@ class Loader:
                 if isinstance(request.ask, wire.Finish):
                     self._retire()
                     self._reap()
+                    self._end_twins()
                     return
                 try:
                     answer = self._answer(request.ask)
@@ -58,6 +60,7 @@ class Loader:
                     self._client.send(wire.Reply(request.number, msgspec.Raw(msgspec.json.encode(answer))))
         except EOFError:
             self._cancel(wire.Cancel(grace_s=0.0))
+            self._end_twins()
 
     def _answer(self, ask: wire.Ask) -> Any:
         if self._abandoned and not isinstance(ask, wire.Cancel):
@@ -69,6 +72,8 @@ class Loader:
                 return self._list(ask)
             case wire.MovedConfigs():
                 return self._moved_configs(ask)
+            case wire.Twin():
+                return self._twin()
             case wire.Run():
                 return self._run(ask)
             case wire.Committed():
@@ -109,6 +114,29 @@ class Loader:
 
         manifest = self._parsed()
         return self._aside(lambda channel: configs.serve(self._config, manifest, self._settings, ask, channel))
+
+    def _twin(self) -> None:
+        """Fork a loader that serves another client from this one's parse."""
+        self._parsed()
+        client = self._client.sockets.pop()
+
+        def serve(_: wire.Channel) -> None:
+            self._client.close()
+            twin = Loader(self._settings, wire.Channel(client), self._kept)
+            twin._manifest, twin._config, twin._readers = self._manifest, self._config, self._readers
+            twin.serve()
+
+        with client:
+            self._twins.append(self._fork(serve))
+
+    def _end_twins(self) -> None:
+        """They end as their clients do, who are this one's process and end with it; killed when they do not."""
+        while self._twins:
+            twin = self._twins.pop()
+            if twin.has_ended(2.0):
+                twin.reap()
+            else:
+                twin.stop(0.0)
 
     def _aside(self, serve: Any) -> Any:
         """The one answer of a process forked for it: what dbt leaves behind in it goes with it."""
@@ -194,7 +222,8 @@ class Loader:
     def _fork(self, serve: Any) -> Any:
         from sluice.dbt_engine import worker
 
-        return worker.fork(serve, [one.channel for one in [self._worker, *self._retired] if one is not None])
+        others = [self._worker, *self._retired, *self._twins]
+        return worker.fork(serve, [one.channel for one in others if one is not None])
 
     def _wait(self, worker: Any, ask: wire.Ask) -> wire.Answer:
         """Have `worker` answer; its death is an answer too. Raises _Abandoned when the client asks something else."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import select
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 
@@ -18,6 +22,20 @@ def die_with(parent_pid: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+@contextmanager
+def one_at_a_time(folder: str) -> Iterator[None]:
+    """Keep other processes that share `folder` waiting; the kernel lets go for one that dies.
+
+    `create … if not exists` fails in Postgres when two sessions come to it at once.
+    """
+    fd = os.open(Path(folder, "creating.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 class Handle:

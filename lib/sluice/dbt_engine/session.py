@@ -26,7 +26,7 @@ from dbt.task import run as dbt_run
 from dbt_common.events.contextvars import task_contextvars
 from dbt_common.exceptions import DbtRuntimeError
 
-from sluice.dbt_engine import asides, batch, invocation, marker, statements, wire, written
+from sluice.dbt_engine import asides, batch, invocation, marker, process, statements, wire, written
 from sluice.dbt_engine.batch_log import BatchLog
 from sluice.dbt_engine.parse_check import NeedsFresh, ParseCheck
 from sluice.dbt_engine.worker import StopSignal
@@ -87,7 +87,7 @@ class Session(dbt_run.RunTask):
 
     def __init__(self, *arguments: Any, settings: wire.Settings, requests: _Requests, log: BatchLog):
         super().__init__(*arguments)
-        self._base_vars, self._asides = settings.base_vars, settings.asides
+        self._base_vars, self._asides, self._cache_dir = settings.base_vars, settings.asides, settings.cache_dir
         self._requests, self._log = requests, log
         self._started = False
         self._busy = False
@@ -166,10 +166,11 @@ class Session(dbt_run.RunTask):
 
     def _run_nodes(self, ask: wire.Run, involved: list[ModelNode]) -> wire.Outcome:
         nodes = [self.manifest.nodes[unique_id] for unique_id in ask.expect]
-        self._prepare(ask, nodes)
         hooks = {}
-        if ask.marker is not None and self._markers is not None and not ask.full_refresh:
-            hooks = self._markers.begin(ask.marker, nodes)
+        with process.one_at_a_time(self._cache_dir):
+            self._prepare(ask, nodes)
+            if ask.marker is not None and self._markers is not None and not ask.full_refresh:
+                hooks = self._markers.begin(ask.marker, nodes)
         for node in involved:
             _forget_compilation(node)
         self.node_results = []
@@ -204,6 +205,8 @@ class Session(dbt_run.RunTask):
             self._finished += self.node_results
             self._schemas = {_schema_of(self.manifest.nodes[unique_id]) for unique_id in self._planned}
             self._started = True
+        elif ask.look_again:
+            self._cache_stale = True
         new = {node.unique_id for node in nodes if _schema_of(node) not in self._schemas}
         if new or self._cache_stale:
             with self._adapter.connection_named("master"):

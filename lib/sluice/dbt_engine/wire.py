@@ -117,6 +117,11 @@ class Run(msgspec.Struct, tag="run"):
     log_path: str
     models: list[str]
     marker: Marker | None
+    look_again: bool = False
+
+
+class Twin(msgspec.Struct, tag="twin"):
+    """Another loader on the same parse, for a client whose socket comes with this line."""
 
 
 class Committed(msgspec.Struct, tag="committed"):
@@ -139,7 +144,7 @@ class Answer(msgspec.Struct):
     committed: bool | str = "dbt did not answer"
 
 
-Ask = Parse | List | MovedConfigs | Run | Committed | Cancel | Finish
+Ask = Parse | List | MovedConfigs | Twin | Run | Committed | Cancel | Finish
 
 
 class Request(msgspec.Struct):
@@ -161,6 +166,7 @@ class Channel:
     def __init__(self, end: socket.socket):
         self._end = end
         self._buffer = b""
+        self.sockets: list[socket.socket] = []  # that came with lines
 
     def fileno(self) -> int:
         return self._end.fileno()
@@ -169,6 +175,13 @@ class Channel:
         """Raises EOFError when nobody reads any more."""
         try:
             self._end.sendall(msgspec.json.encode(message) + b"\n")
+        except OSError as error:
+            raise EOFError("the other end is gone") from error
+
+    def send_with(self, message: msgspec.Struct, given: socket.socket) -> None:
+        """The same, and give the other end a socket; the message must be a short one."""
+        try:
+            socket.send_fds(self._end, [msgspec.json.encode(message) + b"\n"], [given.fileno()])
         except OSError as error:
             raise EOFError("the other end is gone") from error
 
@@ -185,7 +198,8 @@ class Channel:
     def fill(self) -> None:
         """Read what is there, once."""
         try:
-            data = self._end.recv(1 << 16)
+            data, given, _, _ = socket.recv_fds(self._end, 1 << 16, 1)
+            self.sockets += [socket.socket(fileno=fd) for fd in given]
         except ConnectionError:
             data = b""
         if not data:

@@ -38,6 +38,9 @@ class Worker:
             self._process.send(signal.SIGKILL)
         self.reap()
 
+    def has_ended(self, within_s: float) -> bool:
+        return self._process.gone(within_s)
+
     def is_gone(self, *, unless: wire.Channel) -> bool:
         """Wait until it has ended (True) or there is something to read, unless a line lies there already (False)."""
         others = [] if unless.has_line() else [unless]

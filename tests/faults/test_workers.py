@@ -1,0 +1,110 @@
+"""Two workers on real servers, killed and stopped at random moments: nothing is lost, nothing doubled, all of it stops."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pairs
+import pytest
+from lengths import SEED, figure, many
+from test_kill_and_resume import processes_below
+from test_stops import LIMIT_S, until
+
+from sluice.profiles import Credentials
+from sluice.state import State
+from sluice.warehouse import connect
+
+AT_WORK = {
+    "postgres": "select count(*) from pg_stat_activity where query like '%pg_sleep(%' and state = 'active'"
+    " and pid <> pg_backend_pid()",
+    "clickhouse": "select count() from system.processes where query_kind in ('Insert', 'Create')"
+    " and query_id like 'sluice:%'",
+}
+
+pytest_plugins = ["servers"]
+
+
+@pytest.fixture(params=["clickhouse", "postgres"])
+def server(request: pytest.FixtureRequest) -> Credentials:
+    return request.getfixturevalue(f"{request.param}_target")
+
+
+def has_begun(env: dict[str, str]) -> bool:
+    state = State.open_existing(f"sqlite:{env['SLUICE_STATE_DIR']}/state.sqlite")
+    return state is not None and bool(state.unfinished())
+
+
+def test_whatever_is_killed_every_row_is_there_once(server: Credentials, tmp_path: Path) -> None:
+    dice = random.Random(f"{SEED} workers {server.adapter}")
+    env = pairs.make(tmp_path / "project", server, nap_s=0.2)
+    runner = pairs.start(env | {"SLUICE_STATE_DIR": str(tmp_path / "other")}, workers=1)
+    _, err = runner.communicate(timeout=300)
+    assert runner.returncode == 0, err.decode()
+    whole = pairs.tables(server)
+    with connect(server, tag="clear") as connection:
+        for name in pairs.TABLES:
+            connection.execute(f"drop table {connection.relation(None, server.schema, name)}")
+
+    kills, of = 0, {"the runner": 0, "a process of dbt": 0}
+    flags: tuple[str, ...] = ()
+    wanted = many(2, 25)
+    for _ in range(4 * wanted):
+        runner = pairs.start(env, *flags, workers=2)
+        assert runner.stdout
+        seen = b""
+        if kills < wanted:
+            for _ in range(dice.randint(0, 3)):
+                seen += (line := runner.stdout.readline())
+                if not line or b'"summary"' in line:
+                    break
+            if dice.random() < 0.7:  # in the middle of something
+                with connect(server, tag="watch") as watch:
+                    until(lambda: watch.value(AT_WORK[server.adapter]) or runner.poll() is not None, 60)
+            time.sleep(dice.uniform(0, 0.2))
+            victims = processes_below(runner.pid)
+            victim = runner.pid if dice.random() < 0.4 else dice.choice(victims)
+            try:
+                os.kill(victim, signal.SIGKILL)
+                kills += 1
+                of["the runner" if victim == runner.pid else "a process of dbt"] += 1
+            except ProcessLookupError:
+                pass
+        rest, err = runner.communicate(timeout=300)
+        pairs.results((seen + rest).rpartition(b"\n")[0])  # whole lines, whatever was killed
+        assert b"Traceback" not in err, err.decode()
+        if runner.returncode == 0:
+            break
+        flags = ("--resume",) if has_begun(env) else ()
+    assert runner.returncode == 0, err.decode()
+    assert pairs.tables(server) == whole
+    figure("two workers killed", dialect=server.adapter, kills=kills, **of, rows_lost=0, rows_doubled=0)
+
+
+def test_a_stop_signal_ends_what_both_workers_run(server: Credentials, tmp_path: Path) -> None:
+    dice = random.Random(f"{SEED} stops {server.adapter}")
+    env = pairs.make(tmp_path / "project", server, nap_s=3.0 if server.adapter == "clickhouse" else 30.0)
+    took_s = []
+    flags: tuple[str, ...] = ()
+    for number in range(many(1, 20)):
+        signum = (signal.SIGINT, signal.SIGTERM)[number % 2]
+        with connect(server, tag="watch") as watch:
+            runner = pairs.start(env, *flags, workers=2)
+            flags = ("--resume",)
+            try:
+                until(lambda: watch.value(AT_WORK[server.adapter]) == 2 or runner.poll() is not None, 120)
+                time.sleep(dice.uniform(0, 0.3))
+                runner.send_signal(signum)
+                took_s.append(until(lambda: not watch.value(AT_WORK[server.adapter]), 20))
+                out, err = runner.communicate(timeout=60)
+            finally:
+                runner.kill()
+            assert not watch.value(AT_WORK[server.adapter])
+        assert runner.returncode == 128 + signum, err.decode()
+        assert [result["status"] for result in pairs.results(out)] == ["cancelled"] * 2
+        assert b"go on with: plan-batches --resume" in err
+        assert b"Traceback" not in err
+    took_s.sort()
+    figure("stop signals, two workers", dialect=server.adapter, signals=len(took_s), slowest_s=round(took_s[-1], 2))
+    assert took_s[int(len(took_s) * 0.95) - 1] <= LIMIT_S
