@@ -40,6 +40,12 @@ Allow = Annotated[
 IntoPopulated = Annotated[
     Literal["refuse", "replace", "allow"], typer.Option(help="Where an append meets rows that nothing merges away.")
 ]
+Only = Annotated[
+    list[Literal["gaps", "failed", "stale"]] | None,
+    typer.Option(
+        help="Only what is missing, failed, or made by code that changed since; repeat for more.", show_default=False
+    ),
+]
 AcceptDrift = Annotated[bool, typer.Option("--accept-drift", help="Resume although code or config changed since.")]
 DAY: dict[str, Any] = {"formats": ["%Y-%m-%d"], "metavar": "DATE", "show_default": False}
 To = Annotated[datetime | None, typer.Option(help="The last day to cover [today, UTC].", **DAY)]

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 Status = Literal["ok", "failed", "skipped", "cancelled", "dry_run"]
-Reason = Literal["full_refresh", "stage", "gap", "retry", "refill", "daily", "forced"]
+Reason = Literal["full_refresh", "stage", "gap", "retry", "refill", "daily", "forced", "adopted"]
 Mode = Literal["replace", "append", "whole"]
 RunStatus = Literal["RUNNING", "SUCCESS", "FAILED", "CANCELLED"]
 SyncStatus = Literal["success", "partial", "failed"]
@@ -372,11 +372,39 @@ class StaleModel(msgspec.Struct, kw_only=True):
     last_at: str
 
 
+class CoveredCell(msgspec.Struct, kw_only=True):
+    """What is there of one month (its first day; null: of a model that is built as a whole), see docs/report.md.
+
+    `rows` are null where they were not counted. `recorded_run_id` and `recorded_at` are of the latest record that counts.
+    """
+
+    month: date | None
+    status: Literal["ok", "never_run", "failed", "empty", "unrecorded", "stale"]
+    code_changed: bool = False
+    rows: int | None = None
+    recorded_run_id: str | None = None
+    recorded_at: str | None = None
+
+
+class Coverage(Record, kw_only=True, tag="coverage"):
+    """What should be there of one stage of a model, month by month, and what is. `counts` are its cells by status.
+
+    `uncounted` says why no rows were counted, null when they were.
+    """
+
+    model: str
+    stage: str
+    counts: dict[str, int]
+    cells: list[CoveredCell]
+    uncounted: str | None = None
+
+
 class Overview(Record, kw_only=True, tag="overview"):
     """The present on one screen: what is at work, what was left unfinished, how the latest of each job ended, what is stale.
 
     `last` has one run for each project, target and intent, retries counted as daily, newest first. `stale_unknown` says
-    why nobody knows what is stale, null when it is known.
+    why nobody knows what is stale, null when it is known. `coverage` counts cells by what the records say of them, no rows;
+    it is empty where the project cannot be read.
     """
 
     at_work: list[RunState] = msgspec.field(default_factory=list)
@@ -385,6 +413,7 @@ class Overview(Record, kw_only=True, tag="overview"):
     last_success_at: str | None = None
     stale: list[StaleModel] = msgspec.field(default_factory=list)
     stale_unknown: str | None = None
+    coverage: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class SetupCheck(Record, kw_only=True, tag="setup_check"):
@@ -494,6 +523,7 @@ TYPES: dict[str, type[Record]] = {
         SyncResult,
         SyncState,
         RunState,
+        Coverage,
         Overview,
         SetupCheck,
         ReportResult,

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from sluice.records import (
     Batch,
     BatchResult,
     CheckResult,
+    Coverage,
     DailyRun,
     Decision,
     Error,
@@ -169,6 +171,21 @@ class Screen:
         line.append(f"\n    go on: {run.resume}" if run.resume else "")
         self._console.print(line)
 
+    def coverage(self, coverage: Coverage) -> None:
+        """Months of one status, together."""
+        counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in coverage.counts.items())
+        line = Text(short_name(coverage.model), style="bold")
+        line.append(f"  {coverage.stage}" if coverage.stage != "default" else "", style="not bold")
+        line.append(
+            f"  {counts}" + (f"; no rows counted: {coverage.uncounted}" if coverage.uncounted else ""), style="dim"
+        )
+        for status, cells in groupby(coverage.cells, key=lambda cell: cell.status):
+            run = list(cells)
+            months = [f"{cell.month:%Y-%m}" for cell in (run[0], run[-1]) if cell.month]
+            line.append(f"\n  {' → '.join(dict.fromkeys(months)) or 'everything'}  ", style="not bold default")
+            line.append(status.replace("_", " "), style=_CELLS[status])
+        self._console.print(line)
+
     def daily_run(self, run: DailyRun) -> None:
         line = Text(f"{run.run_id}  {run.began_at[:19]}  ")
         line.append(f"{run.run_status:9}", style=_STYLES[run.run_status])
@@ -231,12 +248,20 @@ class Screen:
         """Shown on stderr already."""
 
 
+_CELLS = {
+    "ok": "green",
+    "never_run": "dim",
+    "failed": "bold red",
+    "empty": "yellow",
+    "unrecorded": "cyan",
+    "stale": "yellow",
+}
 _SYNC = {"success": "ok", "partial": "skipped", "failed": "failed"}
 _WORK = (BatchResult, PartitionResult, CheckResult, PublishResult, SyncResult)
 _VIEWS: dict[type[Record], Any] = {
     Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate,
     BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, PublishResult: Screen.publish_result,
-    SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state,
+    SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state, Coverage: Screen.coverage,
     DailyRun: Screen.daily_run, Savings: Screen.savings, Overview: Screen.overview, SetupCheck: Screen.setup_check,
     ReportResult: Screen.report_result, NotifyResult: Screen.notify_result, Summary: Screen.summary,
     Error: Screen.error,

@@ -84,6 +84,12 @@ def months(case: Case, warehouse: Warehouse) -> dict[tuple[str, str], Mapping[da
     return {cell: rows for cell, rows in counted.items() if rows is not None}
 
 
+def whole_with_rows(case: Case, warehouse: Warehouse) -> set[str]:
+    """Those of the models that are worked on as a whole that are there and, where they keep rows, have one."""
+    asker = _Asker(case, warehouse)
+    return {uid for uid in case.models if uid not in case.windowed and asker.has_a_row(uid)}
+
+
 class _Asker:
     def __init__(self, case: Case, warehouse: Warehouse):
         self._case, self._warehouse = case, warehouse
@@ -116,6 +122,12 @@ class _Asker:
     def _is_absent(self, uid: str) -> bool:
         node = self._case.node(uid)
         return not self._case.is_replaced(uid) and self._columns_of(node) == {}
+
+    def has_a_row(self, uid: str) -> bool:
+        node = self._case.node(uid)
+        if not self._columns_of(node):
+            return False
+        return node.materialized == "view" or bool(self._ask(f"select 1 from {self._relation(node)} limit 1", {}))
 
     def rows_by_month(self, uid: str, stage: str, block: FullRefresh | None) -> dict[date, int] | None:
         node = self._case.node(uid)

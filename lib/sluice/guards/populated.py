@@ -18,6 +18,7 @@ def append_populated(case: Case) -> Iterator[Finding]:
         rows = [(batch, case.facts.rows(batch) if case.facts else None) for batch in doubled]
         held = [(batch, count) for batch, count in rows if count]
         unknown = [batch for batch, count in rows if count is None]
+        again = [batch for batch in unknown if case.intent == "refill" or _writes_again(batch)]
         if held:
             batch, count = held[0]
             more = f" (and {len(held) - 1} more batches)" if len(held) > 1 else ""
@@ -29,10 +30,10 @@ def append_populated(case: Case) -> Iterator[Finding]:
                 if batch.vars.get(REPLACE_VAR)
                 else "plan without --incremental-only and --stage, or --into-populated replace",
             )  # fmt: skip
-        elif unknown and case.intent == "refill":
+        elif again:
             yield case.finding(
-                "G03", unknown[0],
-                "a refill writes its months again, and nothing merges the rows of the first time away: they would be there twice",
+                "G03", again[0],
+                f"a {again[0].reason} writes its months again, and nothing merges the rows of the first time away: they would be there twice",
                 "declare unique_key, or use incremental_strategy delete+insert",
             )  # fmt: skip
         elif unknown:
@@ -42,6 +43,11 @@ def append_populated(case: Case) -> Iterator[Finding]:
                 "look at the table, or plan where the warehouse can be reached",
                 "warn",
             )  # fmt: skip
+
+
+def _writes_again(batch: Batch) -> bool:
+    """Whether a batch that fills a hole was asked to replace rows that may be there."""
+    return batch.reason == "gap" and bool(batch.vars.get(REPLACE_VAR))
 
 
 def _merged(case: Case, batch: Batch) -> bool:
