@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -40,8 +41,9 @@ Allow = Annotated[
 IntoPopulated = Annotated[
     Literal["refuse", "replace", "allow"], typer.Option(help="Where an append meets rows that nothing merges away.")
 ]
+Hole = StrEnum("Hole", ["gaps", "failed", "stale"])  # what each means: holes.ONLY
 Only = Annotated[
-    list[Literal["gaps", "failed", "stale"]] | None,
+    list[Hole] | None,
     typer.Option(
         help="Only what is missing, failed, or made by code that changed since; repeat for more.", show_default=False
     ),
