@@ -149,12 +149,25 @@ class Plan(Record, kw_only=True, tag="plan"):
     publication: Publication | None = None
 
 
+class Estimate(msgspec.Struct, kw_only=True):
+    """Seconds that a batch will take, by `samples` measurements: half of the time up to `p50_s`, nine times in ten up to `p90_s`.
+
+    `basis` says what was measured: this very cell, the model by its source's rows or by months, or all models.
+    """
+
+    p50_s: float
+    p90_s: float
+    basis: str
+    samples: int
+
+
 class Batch(Record, kw_only=True, tag="batch"):
     """One dbt invocation with its exact arguments.
 
     `batch_id` is a hash of project, target, model, stage, window, vars and mode. `expect` are the dbt unique_ids that
     must be in the result; `depends_on` the planned models on which they depend, however far away. Batches of one
     `wave` may run before the next barrier. `repeatable`: to run it twice does no harm, what follows removes duplicates.
+    `estimate` is null where none was asked for, and where nothing like it was ever measured.
     """
 
     batch_id: str
@@ -174,7 +187,27 @@ class Batch(Record, kw_only=True, tag="batch"):
     exclude: list[str] = msgspec.field(default_factory=list)
     expect: list[str]
     depends_on: list[str] = msgspec.field(default_factory=list)
-    estimate: float | None = None
+    estimate: Estimate | None = None
+
+
+class Forecast(Record, kw_only=True, tag="forecast"):
+    """How long the batches of a plan will take one after the other, and when they end if they begin now.
+
+    All are null when one of them, `unknown` of `batches`, is like nothing that was ever measured; `p90_s` is as if all
+    were slow at once. `bases` counts batches by what their estimates rest on. `left_out` are those that --trim left for
+    another time. `cost` is that of the median, at SLUICE_COST_PER_HOUR.
+    """
+
+    plan_id: str
+    batches: int
+    unknown: int
+    bases: dict[str, int]
+    p50_s: float | None = None
+    p90_s: float | None = None
+    p50_end_at: str | None = None
+    p90_end_at: str | None = None
+    cost: float | None = None
+    left_out: int = 0
 
 
 class Node(msgspec.Struct, kw_only=True):
@@ -205,7 +238,7 @@ class BatchResult(Record, kw_only=True, tag="batch_result"):
     """What became of one batch. It is in the state store before it is on stdout.
 
     `recovered` is true when an earlier attempt had committed the rows and only its outcome was lost. `notes` are what its
-    models had to say to people, with the macro sluice.note.
+    models had to say to people, with the macro sluice.note. `estimate` is that of the batch, so that the forecast can be judged.
     """
 
     batch_id: str
@@ -225,6 +258,7 @@ class BatchResult(Record, kw_only=True, tag="batch_result"):
     notes: list[str] = msgspec.field(default_factory=list)
     log_path: str | None = None
     recovered: bool = False
+    estimate: Estimate | None = None
     error: str | None = None
 
 
@@ -514,6 +548,7 @@ TYPES: dict[str, type[Record]] = {
     for t in (
         Decision,
         Plan,
+        Forecast,
         Batch,
         Gate,
         BatchResult,

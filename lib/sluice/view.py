@@ -20,6 +20,7 @@ from sluice.records import (
     DailyRun,
     Decision,
     Error,
+    Forecast,
     Gate,
     NotifyResult,
     Overview,
@@ -103,7 +104,23 @@ class Screen:
         stage = f"  {batch.stage}" if batch.stage != "default" else ""
         stage += f"  {batch.phase}, wave {batch.wave}" if batch.phase else ""
         refresh = "  --full-refresh" if batch.full_refresh else ""
-        self._console.print(Text(f"  [{batch.seq}/{batch.total}] {months_of(batch)}{stage}{refresh}"))
+        line = Text(f"  [{batch.seq}/{batch.total}] {months_of(batch)}{stage}{refresh}")
+        if (estimate := batch.estimate) is not None:
+            line.append(f"  {estimate.p50_s:.1f} s, p90 {estimate.p90_s:.1f} s", style="dim")
+        self._console.print(line)
+
+    def forecast(self, forecast: Forecast) -> None:
+        line = Text(f"forecast of {forecast.batches} batches: ")
+        if forecast.p50_s is None or forecast.p90_s is None:
+            line.append(f"unknown, {forecast.unknown} of them are like nothing that was ever measured")
+        else:
+            line.append(f"{forecast.p50_s:.1f} s, p90 {forecast.p90_s:.1f} s")
+            line.append(
+                f"; begun now it ends at {(forecast.p50_end_at or '')[:16]}, p90 {(forecast.p90_end_at or '')[:16]}"
+            )
+        line.append(f"; costs {forecast.cost:.2f}" if forecast.cost is not None else "")
+        line.append(f"; {forecast.left_out} batches are left for another time" if forecast.left_out else "")
+        self._console.print(line)
 
     def gate(self, gate: Gate) -> None:
         self._model = None
@@ -259,7 +276,7 @@ _CELLS = {
 _SYNC = {"success": "ok", "partial": "skipped", "failed": "failed"}
 _WORK = (BatchResult, PartitionResult, CheckResult, PublishResult, SyncResult)
 _VIEWS: dict[type[Record], Any] = {
-    Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate,
+    Decision: Screen.decision, Plan: Screen.plan, Forecast: Screen.forecast, Batch: Screen.batch, Gate: Screen.gate,
     BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, PublishResult: Screen.publish_result,
     SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state, Coverage: Screen.coverage,
     DailyRun: Screen.daily_run, Savings: Screen.savings, Overview: Screen.overview, SetupCheck: Screen.setup_check,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from sluice.full_refresh import ResolvedStage, resolved
 from sluice.guards.case import Case, Finding
 from sluice.guards.writing import writing
 from sluice.planning import REPLACE_VAR
@@ -65,18 +66,24 @@ def late_start(case: Case) -> Iterator[Finding]:
     if case.facts is None:
         return
     for uid, batches in case.windowed.items():
-        starts: dict[str, Batch] = {}
+        firsts: dict[str, Batch] = {}
         for batch in batches:
-            starts.setdefault(batch.stage, batch)
-        for stage, batch in starts.items():
+            firsts.setdefault(batch.stage, batch)
+        starts = {stage.name: month_start(stage.start_date) for stage in _stages(case, uid)}
+        for stage, batch in firsts.items():
             first, source = case.facts.first_days.get((uid, stage), (None, ""))
-            if first is not None and batch.window is not None and month_start(first) < batch.window.start:
+            start = starts.get(stage)  # of the stage: a plan may have only a part of it
+            if first is not None and start is not None and month_start(first) < start:
                 yield case.finding(
                     "G08", batch,
-                    f"it starts with {batch.window.start:%Y-%m}, and {source} has rows of it from {first} on: those before would "
+                    f"it starts with {start:%Y-%m}, and {source} has rows of it from {first} on: those before would "
                     "be left out",
                     f"start_date: '{first}'",
                 )  # fmt: skip
+
+
+def _stages(case: Case, uid: str) -> list[ResolvedStage]:
+    return resolved(case.blocks[uid]) if uid in case.blocks else []
 
 
 def never_built(case: Case) -> Iterator[Finding]:
