@@ -65,9 +65,7 @@ def foretold(body: Callable[..., Iterator[Record]], asked: Asked) -> Callable[..
             yield from records
             return
         batches = [record for record in records if isinstance(record, Batch)]
-        history = History(*_known(ctx, plan, batches))
-        for batch in batches:
-            batch.estimate = history.estimate(batch)
+        estimate(ctx, plan, batches)
         kept = _kept(ctx, plan, batches, budget_s, trim=asked.trim)
         is_cut = False
         for record in records:
@@ -76,7 +74,7 @@ def foretold(body: Callable[..., Iterator[Record]], asked: Asked) -> Callable[..
                 continue
             yield record
             if record is plan:
-                yield _forecast(ctx, plan, kept, left_out=len(batches) - len(kept))
+                yield summed(ctx, plan, kept, left_out=len(batches) - len(kept))
 
     return planner
 
@@ -113,7 +111,15 @@ def _kept(ctx: Context, plan: Plan, batches: list[Batch], budget_s: float | None
     )
 
 
-def _forecast(ctx: Context, plan: Plan, batches: list[Batch], *, left_out: int) -> Forecast:
+def estimate(ctx: Context, plan: Plan, batches: list[Batch]) -> None:
+    """Give each batch its estimate, where there is one."""
+    history = History(*_known(ctx, plan, batches))
+    for batch in batches:
+        batch.estimate = history.estimate(batch)
+
+
+def summed(ctx: Context, plan: Plan, batches: list[Batch], *, left_out: int = 0) -> Forecast:
+    """The forecast of batches that have their estimates."""
     estimates = [batch.estimate for batch in batches]
     found = Forecast(
         plan_id=plan.plan_id,

@@ -210,6 +210,28 @@ class Forecast(Record, kw_only=True, tag="forecast"):
     left_out: int = 0
 
 
+Effect = Literal["source", "months", "lookback", "whole", "none", "not_planned", "read"]
+
+
+class Impact(Record, kw_only=True, tag="impact"):
+    """What a refill of a source would do to one of the nodes below it; in the order of a tree, `depth` steps below.
+
+    `effect`: months are written again one by one, in `window`; lookback: one run that looks back over `window`; whole: the
+    table is rebuilt; none: a view, which keeps no rows; not_planned: a snapshot, or what was skipped; read: an exposure. `through` are its direct
+    parents that are hit, too. Seconds of its `batches` together are null where nothing like one of them was measured.
+    """
+
+    node: str
+    depth: int
+    effect: Effect
+    window: Window | None
+    through: list[str]
+    batches: int = 0
+    waves: list[int] = msgspec.field(default_factory=list)
+    p50_s: float | None = None
+    p90_s: float | None = None
+
+
 class Node(msgspec.Struct, kw_only=True):
     """What became of one dbt node. `rows` are the rows that the adapter says it wrote, null where it does not say."""
 
@@ -548,6 +570,7 @@ TYPES: dict[str, type[Record]] = {
     for t in (
         Decision,
         Plan,
+        Impact,
         Forecast,
         Batch,
         Gate,

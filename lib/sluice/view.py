@@ -2,6 +2,7 @@
 
 import os
 import sys
+from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
@@ -22,6 +23,7 @@ from sluice.records import (
     Error,
     Forecast,
     Gate,
+    Impact,
     NotifyResult,
     Overview,
     PartitionResult,
@@ -107,6 +109,17 @@ class Screen:
         line = Text(f"  [{batch.seq}/{batch.total}] {months_of(batch)}{stage}{refresh}")
         if (estimate := batch.estimate) is not None:
             line.append(f"  {estimate.p50_s:.1f} s, p90 {estimate.p90_s:.1f} s", style="dim")
+        self._console.print(line)
+
+    def impact(self, impact: Impact) -> None:
+        line = Text("  " * impact.depth).append(".".join(impact.node.split(".")[2:] or [impact.node]), style="bold")
+        line.append(f"  {_EFFECTS[impact.effect]}", style="cyan" if impact.effect == "read" else "default")
+        if impact.window is not None:
+            line.append(f" {impact.window.start} to {impact.window.end - timedelta(days=1)}", style="not bold default")
+        if impact.waves:
+            waves = f"{impact.waves[0]}" + (f"-{impact.waves[-1]}" if len(impact.waves) > 1 else "")
+            took = f"{impact.p50_s:.1f} s, p90 {impact.p90_s:.1f} s" if impact.p50_s is not None else "unknown time"
+            line.append(f"  wave {waves}, {impact.batches} batches, {took}", style="dim")
         self._console.print(line)
 
     def forecast(self, forecast: Forecast) -> None:
@@ -265,6 +278,8 @@ class Screen:
         """Shown on stderr already."""
 
 
+_EFFECTS = {"source": "is wrong", "months": "months again", "lookback": "looks back over", "whole": "rebuilt as a whole",
+            "none": "a view, keeps no rows", "not_planned": "not planned: see to it", "read": "reads it"}  # fmt: skip
 _CELLS = {
     "ok": "green",
     "never_run": "dim",
@@ -276,7 +291,7 @@ _CELLS = {
 _SYNC = {"success": "ok", "partial": "skipped", "failed": "failed"}
 _WORK = (BatchResult, PartitionResult, CheckResult, PublishResult, SyncResult)
 _VIEWS: dict[type[Record], Any] = {
-    Decision: Screen.decision, Plan: Screen.plan, Forecast: Screen.forecast, Batch: Screen.batch, Gate: Screen.gate,
+    Decision: Screen.decision, Plan: Screen.plan, Impact: Screen.impact, Forecast: Screen.forecast, Batch: Screen.batch, Gate: Screen.gate,
     BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, PublishResult: Screen.publish_result,
     SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state, Coverage: Screen.coverage,
     DailyRun: Screen.daily_run, Savings: Screen.savings, Overview: Screen.overview, SetupCheck: Screen.setup_check,
