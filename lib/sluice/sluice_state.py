@@ -143,10 +143,14 @@ def _of_project(ctx: Context, state: State) -> tuple[list[StaleModel], str | Non
     try:
         with Project(ctx.config, {}) as project:
             stale = stale_models(state, project, now=ctx.now, max_age=STALE_AFTER)
-            covered = counts(look_at_coverage(ctx, project, state, count=False).cells)
-            return stale, None, {status: count for status, count in covered.items() if count}
+            try:
+                covered = counts(look_at_coverage(ctx, project, state, count=False).cells)
+            except SluiceError as problem:  # one model with a bad block hides nothing but this
+                ctx.log.info("what is covered is not known: %s", problem.message)
+                covered = {}
     except SluiceError as problem:
         return [], f"not known: {problem.message}", {}
+    return stale, None, {status: count for status, count in covered.items() if count}
 
 
 def _opened(ctx: Context) -> State | None:
