@@ -259,7 +259,7 @@ def result_of(plan: Plan, batch: Batch, status: Status, **more) -> BatchResult:
     """A result with the identity of its batch."""
     return BatchResult(
         run_id=plan.run_id, batch_id=batch.batch_id, plan_id=batch.plan_id, seq=batch.seq, total=batch.total, wave=batch.wave,
-        model=batch.model, stage=batch.stage, window=batch.window, status=status, **more,
+        model=batch.model, stage=batch.stage, window=batch.window, status=status, estimate=batch.estimate, **more,
     )  # fmt: skip
 
 

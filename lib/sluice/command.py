@@ -10,8 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -40,6 +41,13 @@ Allow = Annotated[
 IntoPopulated = Annotated[
     Literal["refuse", "replace", "allow"], typer.Option(help="Where an append meets rows that nothing merges away.")
 ]
+Hole = StrEnum("Hole", ["gaps", "failed", "stale"])  # what each means: holes.ONLY
+Only = Annotated[
+    list[Hole] | None,
+    typer.Option(
+        help="Only what is missing, failed, or made by code that changed since; repeat for more.", show_default=False
+    ),
+]
 AcceptDrift = Annotated[bool, typer.Option("--accept-drift", help="Resume although code or config changed since.")]
 DAY: dict[str, Any] = {"formats": ["%Y-%m-%d"], "metavar": "DATE", "show_default": False}
 To = Annotated[datetime | None, typer.Option(help="The last day to cover [today, UTC].", **DAY)]
@@ -64,6 +72,16 @@ VarsGiven = Annotated[
     ),
 ]
 
+Deadline = Annotated[
+    str | None, typer.Option(metavar="HH:MM", help="Refuse what will not have ended by then, UTC.", show_default=False)
+]
+MaxSeconds = Annotated[float | None, typer.Option(min=0, help="Refuse what takes longer.", show_default=False)]
+ESTIMATES = {
+    "estimate": Annotated[bool, typer.Option("--estimate", help="Forecast each batch, by what was measured.")],
+    "deadline": Deadline,
+    "max_seconds": MaxSeconds,
+    "trim": Annotated[bool, typer.Option("--trim", help="Not refuse: plan what fits; --resume plans the rest.")],
+}
 COMMON = {"dry_run": DryRun, "json": Json, "quiet": Quiet, "verbose": Verbose, "no_color": NoColor}
 PROJECT = {"project_dir": ProjectDir, "profiles_dir": ProfilesDir, "target": Target}
 
@@ -145,12 +163,13 @@ def main(
     reads: tuple[str, ...] = (),
     sees: tuple[str, ...] = (),
     project: bool = False,
+    estimates: bool = False,
     owns_stdout: bool = False,
 ) -> None:
     """Run a bin script: parse its flags, run `body(ctx, **flags)`, write its records, exit.
 
     `reads` are the record types that the command consumes, `sees` those it looks at and passes on. `project` adds the
-    flags that find a dbt project. With `owns_stdout` the body speaks another protocol on `ctx.stdout`; its records go
+    flags that find a dbt project, `estimates` those that forecast a plan. With `owns_stdout` the body speaks another protocol on `ctx.stdout`; its records go
     where its flag `records` says, - for stdout, None for nowhere. `body` may return an exit code; without one it is 1 when a unit failed, else 0.
     """
     name = body.__name__.replace("_", "-")
@@ -160,15 +179,16 @@ def main(
     def run(**flags: Any) -> None:
         common = {key: flags.pop(key) for key in COMMON}
         own = {key: flags.pop(key) for key in PROJECT} if project else {}
+        asked = {key: flags.pop(key) for key in ESTIMATES} if estimates else {}
         if sys.stdout is None:
             print(f"{name}: stdout is closed: there is nowhere to write records to", file=sys.stderr)
             sys.exit(69)
         if (reads or sees) and (sys.stdin is None or sys.stdin.isatty()):
             print(f"{name}: reads records from a pipe, and there is none\n  try: {name} --help", file=sys.stderr)
             sys.exit(2)
-        sys.exit(_execute(name, body, flags, common | own, reads, sees, owns_stdout))
+        sys.exit(_execute(name, _foretelling(body, asked), flags, common | own, reads, sees, owns_stdout))
 
-    shared = COMMON | (PROJECT if project else {})
+    shared = (ESTIMATES if estimates else {}) | COMMON | (PROJECT if project else {})
     run.__signature__ = _signature(body, shared)  # type: ignore[attr-defined]
     if f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ:  # a shell asks what could follow: see completion.py
         from typer.completion import completion_init
@@ -186,6 +206,15 @@ def main(
         print(f"{name} {__version__}")
         sys.exit(0)
     typer.main.get_command(app).main(prog_name=name)
+
+
+def _foretelling(body: Callable[..., Any], asked: dict[str, Any]) -> Callable[..., Any]:
+    """A planner with a forecast, when one is asked for."""
+    if not any(value is not None and value is not False for value in asked.values()):
+        return body
+    from sluice.forecasting import Asked, foretold
+
+    return foretold(body, Asked(**asked))
 
 
 def _duration(text: str | timedelta) -> timedelta:
@@ -217,7 +246,7 @@ def _signature(body: Callable[..., Any], shared: dict[str, Any]) -> inspect.Sign
     ]
     common = [
         inspect.Parameter(
-            key, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=None if kind in PROJECT.values() else False
+            key, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=False if get_args(kind)[0] is bool else None
         )
         for key, kind in shared.items()
     ]

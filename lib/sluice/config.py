@@ -32,6 +32,7 @@ SETTINGS = {
     "SLUICE_RAW_SCHEMA": "the schema (ClickHouse: the database) that syncs load into (default: raw)",
     "SLUICE_SOURCES": "the folder of sources for make sync, NAME.TAP.json each (default: sources)",
     "SLUICE_METRICS_FILE": "a Prometheus text file, written anew at the end of each run (default: none)",
+    "SLUICE_COST_PER_HOUR": "what an hour of the warehouse costs, in any currency, for --estimate (default: none)",
     "OPENLINEAGE_URL": "a server that is told of each batch, as OpenLineage events (default: none)",
     "OPENLINEAGE_NAMESPACE": "the namespace of their jobs (default: sluice)",
     "OPENLINEAGE_API_KEY": "the key of that server, or OPENLINEAGE_API_KEY_FILE",
@@ -72,6 +73,7 @@ class Config:
     audit_schema: str = "sluice"
     raw_schema: str = "raw"
     metrics_file: Path | None = None
+    cost_per_hour: float | None = None
     openlineage_url: str | None = None
     openlineage_namespace: str = "sluice"
     origins: dict[str, str] = field(default_factory=dict)
@@ -127,6 +129,9 @@ def load(*, project_dir: Path | None = None, profiles_dir: Path | None = None, t
         raise misconfigured(
             f"SLUICE_NOTIFY_LEVEL is {notify_level!r}, none of {', '.join(get_args(Severity))}", code="config_value"
         )
+    cost = get("SLUICE_COST_PER_HOUR")
+    if cost is not None and not re.fullmatch(r"\d+(\.\d+)?", cost):
+        raise misconfigured(f"SLUICE_COST_PER_HOUR is {cost!r}, not a number", code="config_value")
     error_classes, metrics_file = get("SLUICE_ERROR_CLASSES"), get("SLUICE_METRICS_FILE")
     return Config(
         project_dir=project,
@@ -145,6 +150,7 @@ def load(*, project_dir: Path | None = None, profiles_dir: Path | None = None, t
         audit_schema=get("SLUICE_AUDIT_SCHEMA") or "sluice",
         raw_schema=get("SLUICE_RAW_SCHEMA") or "raw",
         metrics_file=_folder(metrics_file) if metrics_file else None,
+        cost_per_hour=float(cost) if cost is not None else None,
         openlineage_url=get("OPENLINEAGE_URL"),
         openlineage_namespace=get("OPENLINEAGE_NAMESPACE") or "sluice",
         origins=origins,

@@ -1,17 +1,18 @@
 """Coverage as it is now: what the planner means, what the state knows and what the warehouse counts, put together."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 from sluice import added_stages, coverage
 from sluice.command import Context
 from sluice.coverage import Cell, Observed, Recorded
 from sluice.errors import SluiceError
+from sluice.full_refresh import FullRefresh
 from sluice.guards import facts
 from sluice.guards.case import Case
-from sluice.plan_batches import rehearsed
 from sluice.project import Project
-from sluice.records import Plan
+from sluice.records import Batch, Plan
 from sluice.state import Run, State
 
 
@@ -24,29 +25,81 @@ class Covered:
 
 
 def look(
-    ctx: Context, project: Project, state: State | None, *, select: Iterable[str] = (), exclude: Iterable[str] = ()
+    ctx: Context,
+    project: Project,
+    state: State | None,
+    *,
+    select: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    count: bool = True,
 ) -> Covered:
-    """The cells of the chosen models, of all without a selection. Nothing is changed.
+    """The cells of the chosen models, of all without a selection. Without `count` no rows are counted.
+
+    Nothing is changed.
 
     Raises SluiceError: 2 for a bad config or selection, 69 and 75 for the state store. A warehouse that is away raises nothing.
     """
-    today = ctx.now.date()
+    plan, batches, blocks = meant(ctx, project, select, exclude)
+    return covered(project, state, plan, batches, blocks, today=ctx.now.date(), count=count)
+
+
+def meant(
+    ctx: Context, project: Project, select: Iterable[str], exclude: Iterable[str]
+) -> tuple[Plan, list[Batch], dict[str, FullRefresh]]:
+    """The full refresh of the chosen models as it would be planned today, replacing nothing. Raises SluiceError (2)."""
+    from sluice.plan_batches import rehearsed  # which plans the holes among the cells
+
     nodes = [project.manifest.nodes[uid] for uid in project.select(list(select), list(exclude), None)]
-    plan, batches, blocks = rehearsed(
-        ctx, project, nodes, today=today, most_added=added_stages.MOST_VALUES, append=True
+    return rehearsed(ctx, project, nodes, today=ctx.now.date(), most_added=added_stages.MOST_VALUES, append=True)
+
+
+def covered(
+    project: Project,
+    state: State | None,
+    plan: Plan,
+    batches: list[Batch],
+    blocks: Mapping[str, FullRefresh],
+    *,
+    today: date,
+    count: bool = True,
+) -> Covered:
+    """What is there of what a plan that appends everywhere means."""
+    observed, uncounted = (
+        _observed(project, _case(project, plan, batches, blocks, today)) if count else ({}, "not asked for")
     )
-    case = Case(
-        manifest=project.manifest, adapter=plan.adapter, intent=plan.intent, batches=batches, to=plan.to,
-        today=today, blocks=blocks,
-    )  # fmt: skip
-    observed, uncounted = _observed(project, case)
     records = recorded(state, plan) if state is not None else []
     return Covered(coverage.cells(coverage.expected(batches, plan.models), records, observed), uncounted)
 
 
+def whole_with_rows(project: Project, plan: Plan, batches: list[Batch], *, today: date) -> set[str]:
+    """The models of such a plan that are built as a whole and hold rows. Raises SluiceError when the warehouse is away."""
+    case = _case(project, plan, batches, {}, today)
+    try:
+        with project.connect("coverage") as warehouse:
+            return facts.whole_with_rows(case, warehouse)
+    except SluiceError as problem:
+        if problem.code == "warehouse_missing":
+            return set()
+        raise
+
+
+def _case(project: Project, plan: Plan, batches: list[Batch], blocks: Mapping[str, FullRefresh], today: date) -> Case:
+    return Case(
+        manifest=project.manifest, adapter=plan.adapter, intent=plan.intent, batches=batches, to=plan.to,
+        today=today, blocks=blocks,
+    )  # fmt: skip
+
+
 def recorded(state: State, plan: Plan) -> list[Recorded]:
-    """What the state knows of the project and target of this plan. Batches at work now are not in it."""
-    runs = [run for run in state.runs() if (run.plan.project, run.plan.target) == (plan.project, plan.target)]
+    """What the state knows of the project and target of this plan. Batches at work now are not in it, nor is what was
+    adopted and discarded: no batch has written that.
+    """
+    here = (plan.project, plan.target)
+    runs = [
+        run
+        for run in state.runs()
+        if (run.plan.project, run.plan.target) == here and not (run.is_discarded and run.plan.intent == "adopted")
+    ]
     at_work = {run.run_id for run in runs if state.is_alive(run)}
     rows = state.batches_of([run.run_id for run in runs])
     return list(

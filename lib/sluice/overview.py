@@ -12,7 +12,14 @@ from sluice.state import BLOCKING_INTENTS, Run, State
 LATEST_RUNS = 50  # among them the last of each job is looked for
 
 
-def overview(state: State, stale: list[StaleModel], *, stale_unknown: str | None, now: datetime) -> Overview:
+def overview(
+    state: State,
+    stale: list[StaleModel],
+    *,
+    stale_unknown: str | None,
+    now: datetime,
+    coverage: dict[str, int] | None = None,
+) -> Overview:
     """The record for one screen. Raises SluiceError when the store cannot be read."""
     runs = state.runs(limit=LATEST_RUNS)
     alive = [run for run in runs if state.is_alive(run)]
@@ -25,6 +32,7 @@ def overview(state: State, stale: list[StaleModel], *, stale_unknown: str | None
         last_success_at=state.last_success(),
         stale=stale,
         stale_unknown=stale_unknown,
+        coverage=coverage or {},
     )
 
 

@@ -19,6 +19,7 @@ def drawn(overview: Overview, *, now: datetime) -> Group:
         *_section("at work", [_at_work(run) for run in overview.at_work], "nothing"),
         *_section("left unfinished", [_pending(run) for run in overview.pending], "nothing"),
         *_section("last", [_last(run, now) for run in overview.last], "no run has ended yet"),
+        *_section("covered", _covered(overview), "not known"),
         *_section("stale", _stale(overview, now), overview.stale_unknown or "nothing of what was built here"),
     )
 
@@ -50,6 +51,16 @@ def _last(run: RunState, now: datetime) -> RenderableType:
     line.append(f"  {_lasting(run.duration_s)}" if run.duration_s is not None else "", style="dim")
     line.append(f"  {_ago(run.ended_at, now)}" if run.ended_at else "", style="dim")
     return line.append(f"\n    sluice-state show {run.run_id}" if run.run_status == "FAILED" else "")
+
+
+def _covered(overview: Overview) -> list[RenderableType]:
+    """`312 of 340 cells; 3 failed, 25 never run`, by the records alone."""
+    cells = sum(overview.coverage.values())
+    rest = [f"{count} {status.replace('_', ' ')}" for status, count in overview.coverage.items() if status != "ok"]
+    if not cells:
+        return []
+    line = Text(f"  {overview.coverage.get('ok', 0)} of {cells} cells")
+    return [line.append(f"; {', '.join(rest)}\n    sluice-state coverage" if rest else "")]
 
 
 def _stale(overview: Overview, now: datetime) -> list[RenderableType]:

@@ -8,16 +8,18 @@ from typing import Any
 
 import msgspec
 
-from sluice import added_stages, aside, planning, resuming
+from sluice import added_stages, aside, coverage_sources, holes, planning, resuming
 from sluice.checks import declared
 from sluice.command import Context
+from sluice.cumulative import reads_itself
 from sluice.errors import refused, suggestion
 from sluice.full_refresh import FullRefresh, ResolvedStage, parse, resolved
 from sluice.guards import check as guards
 from sluice.guards.order import feed_each_other
+from sluice.holes import Hole
 from sluice.manifest import Manifest, Node, meta_of
 from sluice.project import Project
-from sluice.records import Batch, Gate, Mode, Plan, PlannedModel, Record, Vars
+from sluice.records import Batch, Gate, Mode, Plan, PlannedModel, Record, Vars, Window
 from sluice.state import State
 from sluice.windows import month_start, month_vars, monthly_windows
 
@@ -38,6 +40,8 @@ class Request:
     into_populated: str = "refuse"  # or replace, or allow: what to do where an append meets rows
     aside: bool = False  # build beside what is there, for publish-tables to exchange
     added: str = "{}"  # JSON: the stages that were added, by model; found out once, so that a resume plans the same
+    only: list[str] = field(default_factory=list)  # of all that should be there only this, see holes.ONLY
+    holes: str = ""  # JSON: what that is; found out once, too
 
 
 def plan_batches(
@@ -79,6 +83,12 @@ def plan_batches(
         blocks = added_stages.applied(blocks, request.added)
         if request.aside:
             _refuse_partial(request)
+        if request.only and not resume:
+            found = _holes(ctx, project, state, request, nodes, blocks, to or ctx.now.date())
+            if not found:
+                ctx.log.warning("nothing to plan: none of what should be there is %s", " or ".join(request.only))
+                return
+            request = replace(request, holes=holes.encoded(found))
         plan, batches = _plan(ctx, project, request, nodes, blocks, to or ctx.now.date())
         guards.check(
             project, plan, batches, today=ctx.now.date(), base_vars=_vars(request), allow=_allowed(request), look=not resume,
@@ -128,6 +138,9 @@ def _plan(
     if request.stages:
         staged = _only(staged, request.stages)
         nodes = [node for node in nodes if node.unique_id in staged]
+    of_model = _by_model(request)
+    if of_model is not None:
+        nodes = [node for node in nodes if node.unique_id in of_model]
     for node in nodes:
         _refuse_kept(node, request)
     if request.aside:
@@ -145,6 +158,7 @@ def _plan(
                 request,
                 to,
                 depends_on=sorted(chosen & manifest.ancestors(node.unique_id)),
+                found=None if of_model is None else of_model[node.unique_id],
             )
         )
         if not own:
@@ -175,33 +189,77 @@ def _batches(
     to: date,
     *,
     depends_on: list[str],
+    found: list[Hole] | None,
 ) -> Iterator[Batch]:
-    """The batches of one model: its stages in their order, the windows of each in time, or one whole run."""
+    """The batches of one model: its stages in their order, the windows of each in time, or one whole run; of all these
+    only the holes that were found, if any were looked for."""
     common: dict[str, Any] = {
         "batch_id": "", "plan_id": "", "seq": 0, "total": 0,
-        "reason": "stage" if request.stages else "full_refresh",
+        "reason": "gap" if request.only else "stage" if request.stages else "full_refresh",
         "phase": "aside" if request.aside else None, "model": node.unique_id, "select": [node.name], "expect": [node.unique_id], "depends_on": depends_on,
     }  # fmt: skip
     begins_anew = not _appends(request)
     if stages is None or block is None:
-        yield Batch(**common, vars=_vars(request), full_refresh=begins_anew)
+        yield Batch(**common, vars=_vars(request), full_refresh=begins_anew or _rewrites_whole(found))
         return
-    cells = [
-        (stage, window) for stage in stages for window in monthly_windows(stage.start_date, to, stage.batch_months)
-    ]
+    cells = [(stage, window, _replaces(request)) for stage in stages for window in _windows(stage, to)]
+    if found is not None:
+        cells = [
+            (stage, hole.window, hole.rewrites)
+            for stage in stages
+            for hole in found
+            if hole.stage == stage.name and hole.window
+        ]
     if feed_each_other(node, block):
         cells.sort(key=lambda cell: cell[1].start)  # months before stages; the sort keeps the stages' order
-    replacing = {planning.REPLACE_VAR: True} if request.into_populated == "replace" and not begins_anew else {}
-    for stage, window in cells:
+    for stage, window, replaces in cells:
+        replacing = {planning.REPLACE_VAR: True} if replaces else {}
         variables = replacing | _merged(node, stage, _vars(request)) | month_vars(window)
         yield Batch(**common, stage=stage.name, window=window, vars=variables, full_refresh=begins_anew)
         begins_anew = False
 
 
+def _windows(stage: ResolvedStage, to: date) -> list[Window]:
+    return monthly_windows(stage.start_date, to, stage.batch_months)
+
+
+def _holes(
+    ctx: Context, project: Project, state: State | None, request: Request, nodes: list[Node],
+    blocks: dict[str, FullRefresh], to: date,
+) -> list[Hole]:  # fmt: skip
+    """What of all that should be there is to be planned."""
+    everything = replace(request, only=[], incremental_only=True)
+    plan, batches = _plan(ctx, project, everything, nodes, blocks, to)
+    there = coverage_sources.covered(project, state, plan, batches, blocks, today=to)
+    if there.uncounted is not None:
+        ctx.log.warning("no rows were counted, so only the records say what is there: %s", there.uncounted)
+    carried = {
+        node.unique_id: feed_each_other(node, blocks[node.unique_id])
+        for node in nodes
+        if node.unique_id in blocks and reads_itself(node)
+    }
+    wanted = {status for name in request.only for status in holes.ONLY[name]}
+    return holes.holes(there.cells, wanted, carried=carried)
+
+
+def _by_model(request: Request) -> dict[str, list[Hole]] | None:
+    """The holes of each model that has any; None where none were looked for."""
+    if not request.holes:
+        return None
+    found: dict[str, list[Hole]] = {}
+    for hole in holes.decoded(request.holes):
+        found.setdefault(hole.model, []).append(hole)
+    return found
+
+
+def _rewrites_whole(found: list[Hole] | None) -> bool:
+    return any(hole.rewrites for hole in found or [] if hole.window is None)
+
+
 def _refuse_partial(request: Request) -> None:
     if _appends(request):
         raise refused(
-            f"--aside with {'--stage' if request.stages else '--incremental-only'}: what is built aside would hold only these rows, "
+            f"--aside with {'--only' if request.only else '--stage' if request.stages else '--incremental-only'}: what is built aside would hold only these rows, "
             "and replace all that are there",
             code="plan_aside_partial",
             hint="leave out one of the two",
@@ -219,8 +277,13 @@ def _gate(project: Project, plan: Plan) -> Gate | None:
 
 
 def _appends(request: Request) -> bool:
-    """Whether nothing may be replaced. One stage alone is appended: a full refresh would drop the rows of the others."""
-    return request.incremental_only or bool(request.stages)
+    """Whether nothing may be replaced. One stage, or a hole, alone is appended: a full refresh would drop all other rows."""
+    return request.incremental_only or bool(request.stages) or bool(request.only)
+
+
+def _replaces(request: Request) -> bool:
+    """Whether batches are to put their rows in the place of those in their windows."""
+    return request.into_populated == "replace" and _appends(request)
 
 
 def _planned(manifest: Manifest, node: Node, stages: list[ResolvedStage] | None, batches: list[Batch]) -> PlannedModel:
@@ -265,7 +328,8 @@ def _only(staged: dict[str, list[ResolvedStage]], wanted: list[str]) -> dict[str
 
 
 def _refuse_kept(node: Node, request: Request) -> None:
-    if node.config.get("full_refresh") is False and not _appends(request):
+    anew = not _appends(request) or _rewrites_whole((_by_model(request) or {}).get(node.unique_id))
+    if node.config.get("full_refresh") is False and anew:
         raise refused(
             f"{_file(node)}: model {node.name} has full_refresh: false, so dbt would append the rebuild to what is there",
             code="plan_full_refresh_off",
@@ -302,5 +366,5 @@ def _asked(plan: Plan) -> Request:
 def _is_meant(request: Request, asked: Mapping[str, Any]) -> bool:
     """`--resume` alone means any plan; with a selection the one that was asked for in the same words."""
     anything = Request([], [], None, [], False, request.vars, request.allow, request.into_populated)
-    both = {"allow": [], "added": ""}
-    return request == anything or vars(request) | both == {**asked, **both}
+    both = {"allow": [], "added": "", "holes": ""}
+    return request == anything or vars(request) | both == vars(Request(**asked)) | both

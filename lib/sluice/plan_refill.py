@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from sluice import checks, planning, refill, resuming
+from sluice import checks, forecasting, impact, planning, refill, resuming
 from sluice.command import Context
 from sluice.errors import SluiceError, refused
 from sluice.guards import check as guards
 from sluice.manifest import Manifest
 from sluice.project import Project
 from sluice.records import Batch, Gate, Mode, Plan, PlannedGap, PlannedModel, Record, Vars
-from sluice.refill import Gap, Later, Passes, Step
+from sluice.refill import Gap, Later, Passes, Step, gap_from
 from sluice.state import State
 from sluice.windows import month_vars
 
@@ -35,16 +35,35 @@ class Request:
     passes: Passes
     vars: str
     allow: list[str] = field(default_factory=list)
+    source: str | None = None  # only what is made from it
+
+
+def asked(
+    today: date, resume: bool, *, from_date: date | None, lookback_days: int | None, buffer_days: int, **rest: Any
+) -> Request | None:
+    """The request that the flags are; None for a resume that names no gap. Raises SluiceError (2) for a gap that cannot be."""
+    if resume and from_date is None and lookback_days is None:
+        return None
+    gap = gap_from(from_date=from_date, lookback_days=lookback_days, buffer_days=buffer_days, today=today)
+    return Request(gap.first.isoformat(), buffer_days, **rest)
 
 
 def plan_refill(
-    ctx: Context, request: Request | None, *, today: date, resume: bool, accept_drift: bool
+    ctx: Context, request: Request | None, *, today: date, resume: bool, accept_drift: bool, only_impact: bool = False
 ) -> Generator[Record, None, None]:
     """Yield the plan, its batches wave by wave, and the gate between the rewrite and what reads it.
+
+    With `only_impact` neither, but what it would do to all below the source, and how long that takes.
 
     `request` None (with `resume`) means whichever refill was left unfinished. Raises SluiceError: 2 for a cohort that is
     empty or has a hole, an unfinished plan, drift; 75 at work; 78 set-up.
     """
+    if only_impact and (resume or request is None or request.source is None):
+        raise refused(
+            "--impact is that of a --source, and not of a --resume",
+            code="refill_impact",
+            hint="plan-refill --from-date DATE --source raw.prices --impact",
+        )
     state = State.open_existing(ctx.config.state_url, origin=ctx.config.explain("SLUICE_STATE"))
     before, planned_on = None, ctx.now.date()
     with Project(ctx.config, _vars(request)) as project:
@@ -58,6 +77,16 @@ def plan_refill(
         assert request is not None
         gap = Gap(date.fromisoformat(request.from_date), today, request.buffer_days)
         plan, batches, gate = _plan(ctx, project, request, gap, planned_on)
+        plan.gap = PlannedGap(
+            first=gap.first, days=gap.days, buffer_days=gap.buffer_days, lookback_days=gap.lookback_days,
+            months=[month.start for month in gap.months], planned_on=planned_on,
+        )  # fmt: skip
+        if only_impact:
+            source = impact.source_named(project.manifest, request.source or "").unique_id
+            forecasting.estimate(ctx, plan, batches)
+            yield from impact.impacts(project.manifest, source, plan.gap, batches)
+            yield forecasting.summed(ctx, plan, batches)
+            return
         guards.check(
             project,
             plan,
@@ -68,10 +97,6 @@ def plan_refill(
             look=not resume,
         )
     plan.dry_run = ctx.dry_run
-    plan.gap = PlannedGap(
-        first=gap.first, days=gap.days, buffer_days=gap.buffer_days, lookback_days=gap.lookback_days,
-        months=[month.start for month in gap.months], planned_on=planned_on,
-    )  # fmt: skip
     if before is not None and state is not None:
         batches = resuming.rest(state, before, plan, batches, accept_drift=accept_drift)
     elif state is not None:
@@ -90,17 +115,14 @@ def _plan(
     ctx: Context, project: Project, request: Request, gap: Gap, planned_on: date
 ) -> tuple[Plan, list[Batch], Gate | None]:
     manifest, info = project.manifest, project.info
-    cohort = _cohort(project, request.cohort)
-    asked = None if request.skip_consumers else request.consumers or _tagged_consumers(manifest)
-    consumers = set(project.select([asked], [], None)) if asked else set()
-    below = set(project.select([*(f"{manifest.nodes[uid].name}+" for uid in cohort)], [], None))
-    rest = manifest.order((consumers | below) - set(cohort))
+    cohort, before, rest, consumers = _parts(project, request)
     later = _later(
-        ctx, manifest, [*([] if request.skip_rewrite else cohort), *rest], gap, planned_on, _allowed(request)
+        ctx, manifest, [*before, *([] if request.skip_rewrite else cohort), *rest], gap, planned_on, _allowed(request)
     )
-    steps: list[Step] = []
+    steps = refill.downstream(manifest, before, consumers, gap.months, first_wave=1, later=later)
     if not request.skip_rewrite:
-        steps = refill.rewrite(manifest, cohort, gap.months, passes=request.passes, later=later)
+        first = max((step.wave for step in steps), default=0) + 1
+        steps += refill.rewrite(manifest, cohort, gap.months, first_wave=first, passes=request.passes, later=later)
     gate_wave = max((step.wave for step in steps), default=0) + 1
     steps += refill.downstream(manifest, rest, consumers, gap.months, first_wave=gate_wave + 1, later=later)
     if not steps:
@@ -124,7 +146,7 @@ def _plan(
         request={**vars(request)},
     )
     gate = None
-    if not request.skip_rewrite:
+    if cohort and not request.skip_rewrite:
         gate = Gate(
             plan_id=plan.plan_id, wave=gate_wave, gate="canary", models=cohort, since=gap.canary_since, to=gap.today
         )
@@ -146,6 +168,36 @@ def _cohort(project: Project, selection: str) -> list[str]:
                 f"--cohort with the models that read the source of the gap, or tag them refill_append; {problem.hint}"
             )
         raise
+
+
+def _parts(project: Project, request: Request) -> tuple[list[str], list[str], list[str], set[str]]:
+    """The cohort; what comes before it and after it, in dependency order; and the consumers among these.
+
+    Of a source everything that is made from it, the cohort only as far as it is; what the cohort is built on comes first.
+    """
+    manifest = project.manifest
+    asked = None if request.skip_consumers else request.consumers or _tagged_consumers(manifest)
+    consumers = set(project.select([asked], [], None)) if asked else set()
+    if request.source is None:
+        cohort = _cohort(project, request.cohort)
+        below = set(project.select([*(f"{manifest.nodes[uid].name}+" for uid in cohort)], [], None))
+        return cohort, [], manifest.order((consumers | below) - set(cohort)), consumers
+    source = impact.source_named(manifest, request.source)
+    touched = project.select([f"source:{source.source_name}.{source.name}+"], [], None)
+    cohort = [uid for uid in touched if uid in _chosen(project, request.cohort)]
+    above = set().union(*(manifest.ancestors(uid) for uid in cohort)) - set(cohort)
+    rest = [uid for uid in touched if uid not in above and uid not in cohort]
+    return cohort, [uid for uid in touched if uid in above], rest, consumers & set(touched)
+
+
+def _chosen(project: Project, selection: str) -> set[str]:
+    """What a selection chooses; nothing where it chooses nothing."""
+    try:
+        return set(project.select([selection], [], None))
+    except SluiceError as problem:
+        if problem.code != "plan_empty_selection":
+            raise
+        return set()
 
 
 def _tagged_consumers(manifest: Manifest) -> str | None:
@@ -208,7 +260,7 @@ def _asked(plan: Plan) -> Request:
 
 
 def _is_meant(request: Request | None, asked: Mapping[str, Any]) -> bool:
-    return request is None or {**vars(request), "allow": []} == {**asked, "allow": []}
+    return request is None or {**vars(request), "allow": []} == {**vars(Request(**asked)), "allow": []}
 
 
 def _vars(request: Request | None) -> Vars:

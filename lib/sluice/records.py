@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 Status = Literal["ok", "failed", "skipped", "cancelled", "dry_run"]
-Reason = Literal["full_refresh", "stage", "gap", "retry", "refill", "daily", "forced"]
+Reason = Literal["full_refresh", "stage", "gap", "retry", "refill", "daily", "forced", "adopted"]
 Mode = Literal["replace", "append", "whole"]
 RunStatus = Literal["RUNNING", "SUCCESS", "FAILED", "CANCELLED"]
 SyncStatus = Literal["success", "partial", "failed"]
@@ -149,12 +149,25 @@ class Plan(Record, kw_only=True, tag="plan"):
     publication: Publication | None = None
 
 
+class Estimate(msgspec.Struct, kw_only=True):
+    """Seconds that a batch will take, by `samples` measurements: half of the time up to `p50_s`, nine times in ten up to `p90_s`.
+
+    `basis` says what was measured: this very cell, the model by its source's rows or by months, or all models.
+    """
+
+    p50_s: float
+    p90_s: float
+    basis: str
+    samples: int
+
+
 class Batch(Record, kw_only=True, tag="batch"):
     """One dbt invocation with its exact arguments.
 
     `batch_id` is a hash of project, target, model, stage, window, vars and mode. `expect` are the dbt unique_ids that
     must be in the result; `depends_on` the planned models on which they depend, however far away. Batches of one
     `wave` may run before the next barrier. `repeatable`: to run it twice does no harm, what follows removes duplicates.
+    `estimate` is null where none was asked for, and where nothing like it was ever measured.
     """
 
     batch_id: str
@@ -174,7 +187,49 @@ class Batch(Record, kw_only=True, tag="batch"):
     exclude: list[str] = msgspec.field(default_factory=list)
     expect: list[str]
     depends_on: list[str] = msgspec.field(default_factory=list)
-    estimate: float | None = None
+    estimate: Estimate | None = None
+
+
+class Forecast(Record, kw_only=True, tag="forecast"):
+    """How long the batches of a plan will take one after the other, and when they end if they begin now.
+
+    All are null when one of them, `unknown` of `batches`, is like nothing that was ever measured; `p90_s` is as if all
+    were slow at once. `bases` counts batches by what their estimates rest on. `left_out` are those that --trim left for
+    another time. `cost` is that of the median, at SLUICE_COST_PER_HOUR.
+    """
+
+    plan_id: str
+    batches: int
+    unknown: int
+    bases: dict[str, int]
+    p50_s: float | None = None
+    p90_s: float | None = None
+    p50_end_at: str | None = None
+    p90_end_at: str | None = None
+    cost: float | None = None
+    left_out: int = 0
+
+
+Effect = Literal["source", "months", "lookback", "whole", "none", "not_planned", "read"]
+
+
+class Impact(Record, kw_only=True, tag="impact"):
+    """What a refill of a source would do to one of the nodes below it; in the order of a tree, `depth` steps below.
+
+    `effect`: months are written again one by one, in `window`; lookback: one run that looks back over `window`; whole: the
+    table is rebuilt; none: a view, which keeps no rows; not_planned: a snapshot, or what was skipped; read: an exposure. `through` are its direct
+    parents that are hit, too. Seconds of its `batches` together are null where nothing like one of them was measured.
+    """
+
+    node: str
+    depth: int
+    effect: Effect
+    window: Window | None
+    through: list[str]
+    batches: int = 0
+    waves: list[int] = msgspec.field(default_factory=list)
+    p50_s: float | None = None
+    p90_s: float | None = None
 
 
 class Node(msgspec.Struct, kw_only=True):
@@ -205,7 +260,7 @@ class BatchResult(Record, kw_only=True, tag="batch_result"):
     """What became of one batch. It is in the state store before it is on stdout.
 
     `recovered` is true when an earlier attempt had committed the rows and only its outcome was lost. `notes` are what its
-    models had to say to people, with the macro sluice.note.
+    models had to say to people, with the macro sluice.note. `estimate` is that of the batch, so that the forecast can be judged.
     """
 
     batch_id: str
@@ -225,6 +280,7 @@ class BatchResult(Record, kw_only=True, tag="batch_result"):
     notes: list[str] = msgspec.field(default_factory=list)
     log_path: str | None = None
     recovered: bool = False
+    estimate: Estimate | None = None
     error: str | None = None
 
 
@@ -372,11 +428,39 @@ class StaleModel(msgspec.Struct, kw_only=True):
     last_at: str
 
 
+class CoveredCell(msgspec.Struct, kw_only=True):
+    """What is there of one month (its first day; null: of a model that is built as a whole), see docs/report.md.
+
+    `rows` are null where they were not counted. `recorded_run_id` and `recorded_at` are of the latest record that counts.
+    """
+
+    month: date | None
+    status: Literal["ok", "never_run", "failed", "empty", "unrecorded", "stale"]
+    code_changed: bool = False
+    rows: int | None = None
+    recorded_run_id: str | None = None
+    recorded_at: str | None = None
+
+
+class Coverage(Record, kw_only=True, tag="coverage"):
+    """What should be there of one stage of a model, month by month, and what is. `counts` are its cells by status.
+
+    `uncounted` says why no rows were counted, null when they were.
+    """
+
+    model: str
+    stage: str
+    counts: dict[str, int]
+    cells: list[CoveredCell]
+    uncounted: str | None = None
+
+
 class Overview(Record, kw_only=True, tag="overview"):
     """The present on one screen: what is at work, what was left unfinished, how the latest of each job ended, what is stale.
 
     `last` has one run for each project, target and intent, retries counted as daily, newest first. `stale_unknown` says
-    why nobody knows what is stale, null when it is known.
+    why nobody knows what is stale, null when it is known. `coverage` counts cells by what the records say of them, no rows;
+    it is empty where the project cannot be read.
     """
 
     at_work: list[RunState] = msgspec.field(default_factory=list)
@@ -385,6 +469,7 @@ class Overview(Record, kw_only=True, tag="overview"):
     last_success_at: str | None = None
     stale: list[StaleModel] = msgspec.field(default_factory=list)
     stale_unknown: str | None = None
+    coverage: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class SetupCheck(Record, kw_only=True, tag="setup_check"):
@@ -485,6 +570,8 @@ TYPES: dict[str, type[Record]] = {
     for t in (
         Decision,
         Plan,
+        Impact,
+        Forecast,
         Batch,
         Gate,
         BatchResult,
@@ -494,6 +581,7 @@ TYPES: dict[str, type[Record]] = {
         SyncResult,
         SyncState,
         RunState,
+        Coverage,
         Overview,
         SetupCheck,
         ReportResult,

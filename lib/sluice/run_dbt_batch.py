@@ -12,12 +12,13 @@ from sluice.command import Context
 from sluice.config import require_project
 from sluice.dbt_command_line import CommandLine
 from sluice.errors import SluiceError, bad_stream, refused
+from sluice.forecasting import log_error
 from sluice.jobs import Job, Wait
 from sluice.lineage import Lineage, to_server
 from sluice.log import redact
 from sluice.progress import Progress, watch
 from sluice.project import parse, start_engine
-from sluice.records import Batch, BatchResult, Gate, Plan, Record, RunStatus
+from sluice.records import Batch, BatchResult, Estimate, Gate, Plan, Record, RunStatus
 from sluice.signals import Interrupted
 from sluice.state import State
 from sluice.workers import Worker, side_by_side
@@ -83,6 +84,7 @@ class Run:
     finished: set[str] = field(default_factory=set)  # batches of this run that are ok, those of earlier waves too
     workers: list[Worker] = field(default_factory=list)  # none in a rehearsal
     waiting: list[Batch] = field(default_factory=list)  # of one wave; read ahead when there are several workers
+    told: list[tuple[Estimate | None, float]] = field(default_factory=list)  # forecast and measured
     progress: Progress = field(default_factory=Progress)
     lineage: Lineage = field(default_factory=Lineage)
 
@@ -170,6 +172,7 @@ class Run:
             models_failed=len(self.failed_models),
             message=redact(str(problem)) if problem is not None else None,
         )
+        log_error(self.ctx, self.told)
         self._measure(attempts.state)
         self.ctx.log.info("run %s: %s, %d ok, %d failed", self.plan.run_id, status, self.ok, self.failures)
         if status != "SUCCESS" and (go_on := planning.go_on(self.plan)):
@@ -267,6 +270,7 @@ class Run:
     def _count(self, batch: Batch, result: BatchResult) -> None:
         if result.status == "ok":
             self.ok += 1
+            self.told.append((result.estimate, result.duration_s))
             self.finished.add(batch.batch_id)
         elif result.status == "failed":
             self.failures += 1

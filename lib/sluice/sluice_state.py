@@ -4,17 +4,43 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 
+from typer import BadParameter
+
+from sluice.adopt import adopt
 from sluice.command import Context
+from sluice.coverage import Cell, counts
+from sluice.coverage_sources import look as look_at_coverage
 from sluice.errors import SluiceError, refused
 from sluice.overview import overview, run_state, stale_models
 from sluice.project import Project
-from sluice.records import BatchResult, DailyRun, Overview, Record, Savings, StaleModel, Window
+from sluice.records import BatchResult, Coverage, CoveredCell, DailyRun, Overview, Record, Savings, StaleModel, Window
 from sluice.signals import interruptible
 from sluice.state import Run, State
 
 REDRAW_S = 1.0
 STALE_AFTER = timedelta(days=2)  # a model of a daily refresh that missed a night, and a day to look at it
+
+
+def asked(
+    ctx: Context, action: str, run: str | None, batch: str | None, select: list[str], exclude: list[str], *,
+    limit: int, rows_are_there: bool | None, watch: bool, max_age: timedelta | None,
+) -> Iterator[Record]:  # fmt: skip
+    """What the action yields. Raises BadParameter for what does not go together."""
+    if (action in ("show", "discard", "resolve")) != (run is not None):
+        raise BadParameter(f"{action} {'needs' if run is None else 'takes no'} RUN")
+    if (watch or max_age) and action != "status":
+        raise BadParameter("--watch and --max-age go with status")
+    if (select or exclude) and action not in ("coverage", "adopt"):
+        raise BadParameter("--select and --exclude go with coverage and adopt")
+    if {batch is not None, rows_are_there is not None} != {action == "resolve"}:
+        raise BadParameter("resolve alone takes BATCH and --rows-are-there or --do-again, and needs both")
+    if action == "status":
+        return status(ctx, watch=watch, max_age=max_age)
+    if action in ("coverage", "adopt"):
+        return (coverage if action == "coverage" else adopt)(ctx, select, exclude)
+    return look(ctx, action, run, batch, limit=limit, rows_are_there=bool(rows_are_there))
 
 
 def look(
@@ -65,15 +91,39 @@ def status(ctx: Context, *, watch: bool, max_age: timedelta | None = None) -> Ge
     if state is None:
         yield Overview()
         return 0
-    stale, unknown = _stale(ctx, state)
+    stale, unknown, covered = _of_project(ctx, state)
     if watch:
-        _redraw(state, stale, unknown)
-    yield overview(state, stale, stale_unknown=unknown, now=ctx.now)
+        _redraw(state, stale, unknown, covered)
+    yield overview(state, stale, stale_unknown=unknown, coverage=covered, now=ctx.now)
     return 0
 
 
-def _redraw(state: State, stale: list[StaleModel], unknown: str | None) -> None:
-    """Until a signal comes. What is stale is that of the beginning: it does not change by itself."""
+def coverage(ctx: Context, select: list[str], exclude: list[str]) -> Generator[Record, None, None]:
+    """Yield what is there of each stage of the chosen models. Raises SluiceError as `coverage_sources.look` does."""
+    state = State.open_existing(ctx.config.state_url, origin=ctx.config.explain("SLUICE_STATE"))
+    with Project(ctx.config, {}) as project:
+        there = look_at_coverage(ctx, project, state, select=select, exclude=exclude)
+    for (model, stage), cells in groupby(there.cells, key=lambda cell: (cell.model, cell.stage)):
+        own = list(cells)
+        yield Coverage(
+            model=model,
+            stage=stage,
+            counts={status: count for status, count in counts(own).items() if count},
+            cells=[_covered(cell) for cell in own],
+            uncounted=there.uncounted,
+        )
+
+
+def _covered(cell: Cell) -> CoveredCell:
+    record = cell.record
+    return CoveredCell(
+        month=cell.month, status=cell.status, code_changed=cell.code_changed, rows=cell.rows,
+        recorded_run_id=record.run_id if record else None, recorded_at=record.at if record else None,
+    )  # fmt: skip
+
+
+def _redraw(state: State, stale: list[StaleModel], unknown: str | None, covered: dict[str, int]) -> None:
+    """Until a signal comes. What is stale and covered is that of the beginning: it asks the whole project."""
     from rich.console import Console
     from rich.live import Live
 
@@ -82,17 +132,25 @@ def _redraw(state: State, stale: list[StaleModel], unknown: str | None) -> None:
     with Live(console=Console(stderr=True), auto_refresh=False, screen=True) as live, interruptible():
         while True:
             now = datetime.now(UTC)
-            live.update(drawn(overview(state, stale, stale_unknown=unknown, now=now), now=now), refresh=True)
+            live.update(
+                drawn(overview(state, stale, stale_unknown=unknown, coverage=covered, now=now), now=now), refresh=True
+            )
             time.sleep(REDRAW_S)
 
 
-def _stale(ctx: Context, state: State) -> tuple[list[StaleModel], str | None]:
-    """The stale models, or why nobody knows them: a project that cannot be loaded hides nothing else."""
+def _of_project(ctx: Context, state: State) -> tuple[list[StaleModel], str | None, dict[str, int]]:
+    """The stale models, or why nobody knows them, and the cells by status: a project that cannot be loaded hides nothing else."""
     try:
         with Project(ctx.config, {}) as project:
-            return stale_models(state, project, now=ctx.now, max_age=STALE_AFTER), None
+            stale = stale_models(state, project, now=ctx.now, max_age=STALE_AFTER)
+            try:
+                covered = counts(look_at_coverage(ctx, project, state, count=False).cells)
+            except SluiceError as problem:  # one model with a bad block hides nothing but this
+                ctx.log.info("what is covered is not known: %s", problem.message)
+                covered = {}
     except SluiceError as problem:
-        return [], f"not known: {problem.message}"
+        return [], f"not known: {problem.message}", {}
+    return stale, None, {status: count for status, count in covered.items() if count}
 
 
 def _opened(ctx: Context) -> State | None:

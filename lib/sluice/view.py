@@ -2,6 +2,8 @@
 
 import os
 import sys
+from datetime import timedelta
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -15,10 +17,13 @@ from sluice.records import (
     Batch,
     BatchResult,
     CheckResult,
+    Coverage,
     DailyRun,
     Decision,
     Error,
+    Forecast,
     Gate,
+    Impact,
     NotifyResult,
     Overview,
     PartitionResult,
@@ -102,7 +107,34 @@ class Screen:
         stage = f"  {batch.stage}" if batch.stage != "default" else ""
         stage += f"  {batch.phase}, wave {batch.wave}" if batch.phase else ""
         refresh = "  --full-refresh" if batch.full_refresh else ""
-        self._console.print(Text(f"  [{batch.seq}/{batch.total}] {months_of(batch)}{stage}{refresh}"))
+        line = Text(f"  [{batch.seq}/{batch.total}] {months_of(batch)}{stage}{refresh}")
+        if (estimate := batch.estimate) is not None:
+            line.append(f"  {estimate.p50_s:.1f} s, p90 {estimate.p90_s:.1f} s", style="dim")
+        self._console.print(line)
+
+    def impact(self, impact: Impact) -> None:
+        line = Text("  " * impact.depth).append(".".join(impact.node.split(".")[2:] or [impact.node]), style="bold")
+        line.append(f"  {_EFFECTS[impact.effect]}", style="cyan" if impact.effect == "read" else "default")
+        if impact.window is not None:
+            line.append(f" {impact.window.start} to {impact.window.end - timedelta(days=1)}", style="not bold default")
+        if impact.waves:
+            waves = f"{impact.waves[0]}" + (f"-{impact.waves[-1]}" if len(impact.waves) > 1 else "")
+            took = f"{impact.p50_s:.1f} s, p90 {impact.p90_s:.1f} s" if impact.p50_s is not None else "unknown time"
+            line.append(f"  wave {waves}, {impact.batches} batches, {took}", style="dim")
+        self._console.print(line)
+
+    def forecast(self, forecast: Forecast) -> None:
+        line = Text(f"forecast of {forecast.batches} batches: ")
+        if forecast.p50_s is None or forecast.p90_s is None:
+            line.append(f"unknown, {forecast.unknown} of them are like nothing that was ever measured")
+        else:
+            line.append(f"{forecast.p50_s:.1f} s, p90 {forecast.p90_s:.1f} s")
+            line.append(
+                f"; begun now it ends at {(forecast.p50_end_at or '')[:16]}, p90 {(forecast.p90_end_at or '')[:16]}"
+            )
+        line.append(f"; costs {forecast.cost:.2f}" if forecast.cost is not None else "")
+        line.append(f"; {forecast.left_out} batches are left for another time" if forecast.left_out else "")
+        self._console.print(line)
 
     def gate(self, gate: Gate) -> None:
         self._model = None
@@ -173,6 +205,21 @@ class Screen:
         line.append(f"\n    go on: {run.resume}" if run.resume else "")
         self._console.print(line)
 
+    def coverage(self, coverage: Coverage) -> None:
+        """Months of one status, together."""
+        counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in coverage.counts.items())
+        line = Text(short_name(coverage.model), style="bold")
+        line.append(f"  {coverage.stage}" if coverage.stage != "default" else "", style="not bold")
+        line.append(
+            f"  {counts}" + (f"; no rows counted: {coverage.uncounted}" if coverage.uncounted else ""), style="dim"
+        )
+        for status, cells in groupby(coverage.cells, key=lambda cell: cell.status):
+            run = list(cells)
+            months = [f"{cell.month:%Y-%m}" for cell in (run[0], run[-1]) if cell.month]
+            line.append(f"\n  {' → '.join(dict.fromkeys(months)) or 'everything'}  ", style="not bold default")
+            line.append(status.replace("_", " "), style=_CELLS[status])
+        self._console.print(line)
+
     def daily_run(self, run: DailyRun) -> None:
         line = Text(f"{run.run_id}  {run.began_at[:19]}  ")
         line.append(f"{run.run_status:9}", style=_STYLES[run.run_status])
@@ -235,12 +282,22 @@ class Screen:
         """Shown on stderr already."""
 
 
+_EFFECTS = {"source": "is wrong", "months": "months again", "lookback": "looks back over", "whole": "rebuilt as a whole",
+            "none": "a view, keeps no rows", "not_planned": "not planned: see to it", "read": "reads it"}  # fmt: skip
+_CELLS = {
+    "ok": "green",
+    "never_run": "dim",
+    "failed": "bold red",
+    "empty": "yellow",
+    "unrecorded": "cyan",
+    "stale": "yellow",
+}
 _SYNC = {"success": "ok", "partial": "skipped", "failed": "failed"}
 _WORK = (BatchResult, PartitionResult, CheckResult, PublishResult, SyncResult)
 _VIEWS: dict[type[Record], Any] = {
-    Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate,
+    Decision: Screen.decision, Plan: Screen.plan, Impact: Screen.impact, Forecast: Screen.forecast, Batch: Screen.batch, Gate: Screen.gate,
     BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, PublishResult: Screen.publish_result,
-    SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state,
+    SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state, Coverage: Screen.coverage,
     DailyRun: Screen.daily_run, Savings: Screen.savings, Overview: Screen.overview, SetupCheck: Screen.setup_check,
     ReportResult: Screen.report_result, NotifyResult: Screen.notify_result, Summary: Screen.summary,
     Error: Screen.error,

@@ -362,3 +362,33 @@ misconfigured() {
         ! dbt_runs || fail "dbt runs on"
     done
 }
+
+@test "--only plans what failed, or is missing, and appends; --estimate tells how long, --max-seconds refuses or trims" {
+    echo boom >"$HOME/trouble/fail-int_orders_monthly-2024-04-01"
+    orders=(--select int_orders_monthly --to 2024-12-31)
+    plan-batches "${orders[@]}" >plan
+    with_fake_dbt <plan >/dev/null 2>&1 || true
+    sluice-state discard "$(look pick plan run_id <plan)" >/dev/null
+    try plan-batches "${orders[@]}" --only failed
+    assert_status 0
+    assert_records
+    assert_equal "$(pick batch window.start window.end full_refresh reason)" "2024-04-01 2024-07-01 false gap"
+    try plan-batches "${orders[@]}" --only gaps # the first batch was done, and its rows are not there
+    assert_equal "$(pick batch window.start | xargs)" "2024-01-01 2024-07-01 2024-10-01"
+    try plan-batches "${orders[@]}" --only stale
+    assert_status 0
+    assert_equal "$(pick plan plan_id)" ""
+    assert_says "nothing to plan: none of what should be there is stale"
+
+    try plan-batches "${orders[@]}" --estimate
+    assert_status 0
+    assert_records
+    assert_equal "$(pick forecast batches unknown bases.cell)" "4 0 1"
+    assert_equal "$(pick batch estimate.samples | xargs)" "1 1 1 1"
+    try plan-batches "${orders[@]}" --max-seconds 0
+    assert_status 2
+    assert_equal "$(pick error code) $(pick batch seq)" "forecast_too_long "
+    try plan-batches --select fct_orders --deadline 06:00
+    assert_status 2
+    assert_equal "$(pick error code)" "forecast_unknown"
+}

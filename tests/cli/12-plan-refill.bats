@@ -120,3 +120,10 @@ refused() {
     assert_says "nothing to resume"
     assert_no_state
 }
+
+@test "an unknown source, and an impact of none, are refused" {
+    plan --from-date 2026-04-17 --source raw.prices
+    refused refill_unknown_source "no source has this name"
+    plan --from-date 2026-04-17 --impact
+    refused refill_impact "plan-refill --from-date DATE --source raw.prices --impact"
+}

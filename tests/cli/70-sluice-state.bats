@@ -210,3 +210,31 @@ print(o["at_work"], [(r["run_id"], r["done"], r["resume"]) for r in o["pending"]
     wait "$pid" || status=$?
     assert_status 130
 }
+
+@test "coverage tells what is there; adopt records it, so that nothing is built again; discard takes that back" {
+    try sluice-state adopt --select int_orders_monthly
+    assert_status 2
+    assert_equal "$(pick error code)" "adopt_nothing"
+    plan-batches --select int_orders_monthly --to 2024-12-31 | run-dbt-batch >/dev/null
+    rm "$SLUICE_STATE_DIR"/state.sqlite*
+    try sluice-state coverage --select int_orders_monthly
+    assert_status 0
+    assert_records
+    assert_equal "$(pick coverage model stage counts.unrecorded uncounted)" "model.shop.int_orders_monthly default 12 null"
+    try sluice-state adopt --select int_orders_monthly --dry-run
+    assert_status 0
+    assert_no_state
+    assert_equal "$(pick batch_result status window.start | grep dry_run)" "dry_run 2024-01-01
+dry_run 2024-04-01
+dry_run 2024-07-01
+dry_run 2024-10-01"
+    try sluice-state adopt --select int_orders_monthly
+    assert_status 0
+    assert_records
+    run=$(pick plan run_id)
+    assert_equal "$(plan-batches --only gaps --select int_orders_monthly --to 2024-12-31 2>/dev/null | look pick batch seq)" ""
+    assert_equal "$(sluice-state coverage --select int_orders_monthly | look pick coverage counts.ok)" "12"
+    sluice-state discard "$run" >/dev/null
+    try "$PYTHON" "$LOOK" tty sluice-state coverage --select int_orders_monthly --no-color </dev/null
+    grep -qF "2024-01 → 2024-12  unrecorded" "$out" || fail "it does not show what is there"
+}

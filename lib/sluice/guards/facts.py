@@ -83,6 +83,22 @@ def months(case: Case, warehouse: Warehouse) -> dict[tuple[str, str], Mapping[da
     return {cell: rows for cell, rows in counted.items() if rows is not None}
 
 
+def whole_with_rows(case: Case, warehouse: Warehouse) -> set[str]:
+    """Those of the models that are worked on as a whole that are there and, where they keep rows, have one."""
+    asker = _Asker(case, warehouse)
+    return {uid for uid in case.models if uid not in case.windowed and asker.has_a_row(uid)}
+
+
+def source_months(
+    case: Case, warehouse: Warehouse, stages: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], dict[date, int]]:
+    """Rows of the sources of these models and stages, by first day of the month, where they can be counted."""
+    asker = _Asker(case, warehouse)
+    known = [(uid, stage) for uid, stage in stages if uid in case.blocks]
+    counted = {(uid, stage): asker.source_months(uid, stage, case.blocks[uid]) for uid, stage in known}
+    return {cell: rows for cell, rows in counted.items() if rows is not None}
+
+
 class _Asker:
     def __init__(self, case: Case, warehouse: Warehouse):
         self._case, self._warehouse = case, warehouse
@@ -116,6 +132,12 @@ class _Asker:
         node = self._case.node(uid)
         return not self._case.is_replaced(uid) and self._columns_of(node) == {}
 
+    def has_a_row(self, uid: str) -> bool:
+        node = self._case.node(uid)
+        if not self._columns_of(node):
+            return False
+        return node.materialized == "view" or bool(self._ask(f"select 1 from {self._relation(node)} limit 1", {}))
+
     def rows_by_month(self, uid: str, stage: str, block: FullRefresh | None) -> dict[date, int] | None:
         node = self._case.node(uid)
         there = self._columns_of(node)
@@ -126,6 +148,9 @@ class _Asker:
         if day is None or condition is None:
             return None
         where, params = condition
+        return self._by_month(node, day, where, params)
+
+    def _by_month(self, node: Node, day: str, where: str, params: dict[str, Any]) -> dict[date, int] | None:
         day = self._date.format(self._warehouse.quote(day))
         counted = self._ask(
             f"select min({day}), max({day}), count(*) from {self._relation(node)} where {where} group by"
@@ -135,6 +160,20 @@ class _Asker:
         return None if counted is None else {month_start(_day(first)): rows for first, _, rows in counted if first}
 
     # -- the source -----------------------------------------------------------------------------------
+
+    def source_months(self, uid: str, stage: str, block: FullRefresh) -> dict[date, int] | None:
+        """Rows by month of all that the model is made from and that has a day; None where nothing has, or is not known."""
+        node = self._case.node(uid)
+        found: dict[date, int] | None = None
+        for source in self._sources(node, block):
+            there = self._columns_of(source) or {}
+            day, condition = source_date_column(node, block, there), self._condition(node, block, stage, there)
+            if day is None or condition is None or (counted := self._by_month(source, day, *condition)) is None:
+                continue
+            found = found or {}
+            for month, rows in counted.items():
+                found[month] = found.get(month, 0) + rows
+        return found
 
     def _first_day(self, uid: str, stage: str, block: FullRefresh) -> tuple[date, str] | None:
         node = self._case.node(uid)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from sluice.full_refresh import ResolvedStage, resolved
 from sluice.guards.case import Case, Finding
 from sluice.guards.writing import writing
 from sluice.planning import REPLACE_VAR
@@ -18,6 +19,7 @@ def append_populated(case: Case) -> Iterator[Finding]:
         rows = [(batch, case.facts.rows(batch) if case.facts else None) for batch in doubled]
         held = [(batch, count) for batch, count in rows if count]
         unknown = [batch for batch, count in rows if count is None]
+        again = [batch for batch in unknown if case.intent == "refill" or _writes_again(batch)]
         if held:
             batch, count = held[0]
             more = f" (and {len(held) - 1} more batches)" if len(held) > 1 else ""
@@ -29,10 +31,10 @@ def append_populated(case: Case) -> Iterator[Finding]:
                 if batch.vars.get(REPLACE_VAR)
                 else "plan without --incremental-only and --stage, or --into-populated replace",
             )  # fmt: skip
-        elif unknown and case.intent == "refill":
+        elif again:
             yield case.finding(
-                "G03", unknown[0],
-                "a refill writes its months again, and nothing merges the rows of the first time away: they would be there twice",
+                "G03", again[0],
+                f"a {again[0].reason} writes its months again, and nothing merges the rows of the first time away: they would be there twice",
                 "declare unique_key, or use incremental_strategy delete+insert",
             )  # fmt: skip
         elif unknown:
@@ -42,6 +44,11 @@ def append_populated(case: Case) -> Iterator[Finding]:
                 "look at the table, or plan where the warehouse can be reached",
                 "warn",
             )  # fmt: skip
+
+
+def _writes_again(batch: Batch) -> bool:
+    """Whether a batch that fills a hole was asked to replace rows that may be there."""
+    return batch.reason == "gap" and bool(batch.vars.get(REPLACE_VAR))
 
 
 def _merged(case: Case, batch: Batch) -> bool:
@@ -59,18 +66,24 @@ def late_start(case: Case) -> Iterator[Finding]:
     if case.facts is None:
         return
     for uid, batches in case.windowed.items():
-        starts: dict[str, Batch] = {}
+        firsts: dict[str, Batch] = {}
         for batch in batches:
-            starts.setdefault(batch.stage, batch)
-        for stage, batch in starts.items():
+            firsts.setdefault(batch.stage, batch)
+        starts = {stage.name: month_start(stage.start_date) for stage in _stages(case, uid)}
+        for stage, batch in firsts.items():
             first, source = case.facts.first_days.get((uid, stage), (None, ""))
-            if first is not None and batch.window is not None and month_start(first) < batch.window.start:
+            start = starts.get(stage)  # of the stage: a plan may have only a part of it
+            if first is not None and start is not None and month_start(first) < start:
                 yield case.finding(
                     "G08", batch,
-                    f"it starts with {batch.window.start:%Y-%m}, and {source} has rows of it from {first} on: those before would "
+                    f"it starts with {start:%Y-%m}, and {source} has rows of it from {first} on: those before would "
                     "be left out",
                     f"start_date: '{first}'",
                 )  # fmt: skip
+
+
+def _stages(case: Case, uid: str) -> list[ResolvedStage]:
+    return resolved(case.blocks[uid]) if uid in case.blocks else []
 
 
 def never_built(case: Case) -> Iterator[Finding]:

@@ -1,0 +1,102 @@
+"""How long batches will take, from how long such batches took; what nobody measured is unknown, never guessed. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from statistics import median
+
+from sluice.coverage import Recorded, months_of
+from sluice.records import Batch, Estimate
+
+# Rows of a model's source by first day of the month, by model and stage; what was not counted is not in it.
+SourceRows = Mapping[tuple[str, str], Mapping[date, int]]
+LATEST = 20  # older runs of the same say less about the next one
+_Kind = tuple[str, bool | None]
+
+
+class History:
+    """What was measured. Of a model that is built as a whole, a rebuild and an addition are different work."""
+
+    def __init__(self, records: Iterable[Recorded], source_rows: SourceRows):
+        self._source_rows = source_rows
+        self._same: dict[tuple, list[float]] = {}
+        self._by_month: dict[_Kind, list[float]] = {}
+        self._by_row: dict[_Kind, list[float]] = {}
+        self._any_by_row: list[float] = []
+        measured = [one for one in records if one.status == "ok" and one.duration_s]
+        for one in sorted(measured, key=lambda one: (one.at, one.seq)):
+            self._learn(one, one.duration_s or 0.0)
+
+    def estimate(self, batch: Batch) -> Estimate | None:
+        """Of the same cell; else of its model, by source rows where they are known and by months where not; else of any
+        model's seconds a source row; else None.
+        """
+        if batch.model is None:
+            return None
+        kind = _kind(batch.model, batch.window is None, batch.full_refresh)
+        if same := self._same.get((*kind, batch.stage, batch.window)):
+            return _of(same, 1.0, "cell")
+        if batch.window is None:
+            return None
+        rows = self._rows(batch)
+        if rows and (by_row := self._by_row.get(kind)):
+            return _of(by_row, rows, "model, by source rows")
+        if by_month := self._by_month.get(kind):
+            return _of(by_month, len(months_of(batch.window)), "model, by months")
+        return _of(self._any_by_row, rows, "all models, by source rows") if rows and self._any_by_row else None
+
+    def _learn(self, one: Recorded, seconds: float) -> None:
+        kind = _kind(one.model, one.window is None, one.replaces)
+        self._same.setdefault((*kind, one.stage, one.window), []).append(seconds)
+        if one.window is None:
+            return
+        self._by_month.setdefault(kind, []).append(seconds / len(months_of(one.window)))
+        if rows := self._rows(one):
+            self._by_row.setdefault(kind, []).append(seconds / rows)
+            self._any_by_row.append(seconds / rows)
+
+    def _rows(self, one: Batch | Recorded) -> int | None:
+        counted = self._source_rows.get((one.model or "", one.stage))
+        if counted is None or one.window is None:
+            return None
+        return sum(counted.get(month, 0) for month in months_of(one.window))
+
+
+def within(estimates: Sequence[Estimate | None], budget_s: float, *, delay_s: float = 0.0) -> int:
+    """How many of the first batches end within the budget nine times in ten. One that is unknown ends the promise."""
+    spent = 0.0
+    for number, estimate in enumerate(estimates):
+        if estimate is None:
+            return number
+        spent += estimate.p90_s + (delay_s if number else 0.0)
+        if spent > budget_s:
+            return number
+    return len(estimates)
+
+
+def total(estimates: Sequence[Estimate | None], *, delay_s: float = 0.0) -> tuple[float, float] | None:
+    """Seconds of all batches one after the other: median, and as if all were slow at once. None when one is unknown."""
+    known = [one for one in estimates if one is not None]
+    if len(known) < len(estimates) or not known:
+        return None
+    waits = delay_s * (len(known) - 1)
+    return sum(one.p50_s for one in known) + waits, sum(one.p90_s for one in known) + waits
+
+
+def error_ratio(told: Iterable[tuple[Estimate | None, float]]) -> float | None:
+    """Measured by forecast seconds, less one, of the batches that had a forecast: 0.25 is a quarter longer. None without any."""
+    both = [(estimate.p50_s, measured) for estimate, measured in told if estimate is not None]
+    forecast = sum(one for one, _ in both)
+    return sum(measured for _, measured in both) / forecast - 1 if forecast else None
+
+
+def _kind(model: str, is_whole: bool, replaces: bool) -> _Kind:
+    return (model, replaces if is_whole else None)
+
+
+def _of(samples: Sequence[float], factor: float, basis: str) -> Estimate:
+    latest = sorted(samples[-LATEST:])
+    ninth = latest[-(-9 * len(latest) // 10) - 1]  # nearest rank: a time that was really measured
+    return Estimate(
+        p50_s=round(median(latest) * factor, 3), p90_s=round(max(ninth, median(latest)) * factor, 3),
+        basis=basis, samples=len(latest),
+    )  # fmt: skip

@@ -1,0 +1,150 @@
+"""Coverage, holes and adoption on a real DuckDB with real dbt: what is there is left alone, what is missing is filled, once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import FakeContext
+from test_guards_on_engines import APPEND, MONTHS, ONCE, SPLIT, TODAY, OnDuckDB, model
+
+from sluice import holes, sluice_state
+from sluice.adopt import adopt
+from sluice.errors import REFUSED, SluiceError
+from sluice.plan_batches import Request, plan_batches
+from sluice.records import Batch, BatchResult, Coverage, Plan, Record
+from sluice.run_dbt_batch import Options, run_dbt_batch
+from sluice.state import State
+
+pytestmark = pytest.mark.usefixtures("lent_loader")
+
+REPLACEABLE = model(incremental_strategy="X", unique_key=["symbol", "day"], block={"stages": SPLIT}).replace(
+    "'X'", "'delete+insert' if var('replace_partitions', false) else 'append'"
+)
+MODELS = {
+    "replaceable": REPLACEABLE,
+    "appended": model(**APPEND, block={"stages": SPLIT}),
+    "whole": "{{ config(materialized='table') }} select count(*) as n from {{ source('raw', 'entries') }}",
+}
+ALL = {("rest", month) for month in MONTHS} | {("usdc", month) for month in MONTHS}
+
+
+class Covered(OnDuckDB):
+    """The shop of the guards' tests, with its state store."""
+
+    def context(self, **options: Any) -> FakeContext:
+        self.let_go()
+        return FakeContext(self.config, now=TODAY, **options)
+
+    def only(self, select: str, *what: str) -> list[Record]:
+        request = Request([select], [], None, [], False, "{}", only=[*what])
+        return list(
+            plan_batches(self.context(), request, to=None, resume=False, accept_drift=False, delay_s=0, most_added=5)
+        )
+
+    def carry_out(self, records: list[Record], run_id: str) -> list[BatchResult]:
+        plan = records[0]
+        assert isinstance(plan, Plan)
+        plan.run_id = run_id
+        results = run_dbt_batch(self.context(stream=records), Options(None, None, None))
+        return [record for record in results if isinstance(record, BatchResult)]
+
+    def adopt(self, *select: str, dry_run: bool = False) -> list[BatchResult]:
+        records = adopt(self.context(dry_run=dry_run), [*select], [])
+        return [record for record in records if isinstance(record, BatchResult)]
+
+    def coverage(self, name: str) -> dict[tuple[str, str], str]:
+        records = sluice_state.coverage(self.context(), [name], [])
+        found = {}
+        for record in records:
+            assert isinstance(record, Coverage)
+            found |= {(record.stage, f"{cell.month:%Y-%m}" if cell.month else ""): cell.status for cell in record.cells}
+        return found
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Covered]:
+    made = Covered(tmp_path, MODELS)
+    yield made
+    made.let_go()
+
+
+def cells_of(records: list[Record]) -> list[tuple[str, str]]:
+    """Stage and first month of each batch."""
+    batches = [record for record in records if isinstance(record, Batch)]
+    return [(batch.stage, f"{batch.window.start:%Y-%m}") for batch in batches if batch.window]
+
+
+def test_what_another_tool_built_is_adopted_and_then_only_its_hole_is_filled(shop: Covered) -> None:
+    shop.build("replaceable", "whole")  # through dbt, past the state store
+    shop.query("delete from main.replaceable where day = '2024-03-10' and symbol = 'USDC'")
+    assert set(shop.coverage("replaceable").values()) == {"unrecorded", "never_run"}
+
+    rehearsed = shop.adopt(dry_run=True)
+    assert {(one.model, one.status) for one in rehearsed if one.stage != "default"} >= {
+        ("model.shop.replaceable", "dry_run"), ("model.shop.replaceable", "skipped"),
+    }  # fmt: skip
+    assert State.open_existing(shop.config.state_url) is None
+
+    adopted = shop.adopt("replaceable", "whole")
+    assert [(one.stage, str(one.window.start)) for one in adopted if one.status == "skipped" and one.window] == [
+        ("usdc", "2024-03-01")
+    ]
+    assert shop.coverage("whole") == {("default", ""): "ok"}
+    covered = shop.coverage("replaceable")
+    assert {cell for cell, status in covered.items() if status == "ok"} == ALL - {("usdc", "2024-03")}
+
+    before = shop.rows("replaceable")
+    planned = shop.only("replaceable", "gaps")
+    assert cells_of(planned) == [("usdc", "2024-03")]
+    batch = planned[1]
+    assert isinstance(batch, Batch)
+    assert (batch.full_refresh, batch.reason, "replace_partitions" in batch.vars) == (False, "gap", False)
+    assert [one.status for one in shop.carry_out(planned, "filling")] == ["ok"]
+    assert shop.rows("replaceable") == ONCE != before
+    assert set(shop.coverage("replaceable").values()) == {"ok"}
+    assert shop.only("replaceable", "gaps", "failed", "stale") == []
+
+
+def test_what_was_adopted_can_be_taken_back(shop: Covered) -> None:
+    shop.build("replaceable")
+    (run_id,) = {one.run_id for one in shop.adopt("replaceable")}
+    with pytest.raises(SluiceError) as caught:
+        shop.adopt("replaceable")
+    assert (caught.value.exit_code, caught.value.code) == (REFUSED, "adopt_nothing")
+    list(sluice_state.look(shop.context(), "discard", run_id, None, limit=1, rows_are_there=False))
+    assert set(shop.coverage("replaceable").values()) == {"unrecorded"}
+    assert shop.rows("replaceable") == ONCE
+
+
+def test_stale_rows_are_replaced_and_refused_where_the_model_can_only_append(shop: Covered) -> None:
+    shop.build("replaceable", "appended")
+    shop.adopt("replaceable", "appended")
+    for name in ("replaceable", "appended"):
+        path = shop.root / f"models/{name}.sql"
+        path.write_text(path.read_text().replace("day, amount from", "day, amount + 1 as amount from"))
+    assert set(shop.coverage("replaceable").values()) == {"stale"}
+    planned = shop.only("replaceable", "stale")
+    assert sorted(cells_of(planned)) == sorted(ALL)
+    assert not any(isinstance(one, Batch) and one.full_refresh for one in planned)
+    assert {one.status for one in shop.carry_out(planned, "again")} == {"ok"}
+    assert shop.rows("replaceable") == ONCE
+    assert shop.query("select distinct amount from main.replaceable") == [(2,)]
+    with pytest.raises(SluiceError, match="append to a month that holds") as caught:
+        shop.only("appended", "stale")
+    assert caught.value.code == "guard_g03"
+
+
+def test_a_plan_of_holes_goes_on_with_what_was_found_then(shop: Covered) -> None:
+    planned = shop.only("appended", "gaps")
+    assert sorted(cells_of(planned)) == sorted(ALL)
+    assert isinstance(planned[0], Plan)
+    assert len(holes.decoded(str(planned[0].request["holes"]))) == len(ALL)
+    shop.carry_out(planned[:3], "first")  # its first two batches
+    request = Request(["appended"], [], None, [], False, "{}", only=["gaps"])
+    rest = list(
+        plan_batches(shop.context(), request, to=None, resume=True, accept_drift=False, delay_s=0, most_added=5)
+    )
+    assert [*cells_of(planned[:3]), *cells_of(rest)] == cells_of(planned)
+    shop.carry_out(rest, "second")
+    assert shop.rows("appended") == ONCE
