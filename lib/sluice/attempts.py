@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,7 @@ from sluice.error_classes import ErrorClass, Rule
 from sluice.errors import busy
 from sluice.ids import timestamp
 from sluice.log import redact
-from sluice.records import Batch, BatchResult, Node, Plan, Status
+from sluice.records import Batch, BatchResult, Node, Part, Plan, Status
 from sluice.signals import Interrupted, interruptible
 from sluice.state import Attempted, State
 
@@ -65,7 +66,11 @@ class Failed(Exception):
 
 @dataclass
 class Attempts:
-    """Carries out batches of one run, each until it is done or beyond help."""
+    """Carries out batches of one run, each until it is done or beyond help.
+
+    `cut` says into which parts a batch that was too big goes, which are in its recorded outcome and carried out by others,
+    or why it cannot be cut.
+    """
 
     engine: Engine
     state: State
@@ -75,6 +80,7 @@ class Attempts:
     lock_wait_s: float
     rules: list[Rule]
     attempted: dict[str, Attempted] = field(default_factory=dict)
+    cut: Callable[[Batch], list[Part] | str] = lambda batch: ""
     told_of_hooks: bool = False
     interrupted: BatchResult | None = None  # what was in flight when a stop signal came
 
@@ -92,7 +98,7 @@ class Attempts:
                 with interruptible():  # the back-off sleeps in here
                     attempt = next(tries)
                 with attempt:
-                    return self._settled(batch) or self._try(batch)
+                    return self.settled(batch) or self._try(batch)
         except Failed as failure:
             if failure.error_class == "busy":
                 raise busy(
@@ -102,19 +108,20 @@ class Attempts:
 
     def skip(self, batch: Batch, reason: str) -> BatchResult:
         """The recorded result of a batch that is not run, and why."""
-        return self._record(batch, result_of(self.plan, batch, "skipped", error=reason))
+        return self.record(batch, result_of(self.plan, batch, "skipped", error=reason))
 
-    def _settled(self, batch: Batch) -> BatchResult | None:
+    def settled(self, batch: Batch) -> BatchResult | None:
         """The result of a batch whose rows an earlier attempt has committed, or that nobody dares to repeat.
 
-        None when it is safe to run: never attempted, replaced as a whole, or known to have left nothing.
+        None when it is safe to run: never attempted, replaced as a whole, or known to have left nothing. What an
+        attempt has left where nothing rolls back is removed first.
         """
         before = self.attempted.get(batch.batch_id)
         if before is None or batch.full_refresh:
             return None
         committed = self.engine.committed(self._marker(batch, before.first))
         if committed is True:
-            return self._record(batch, result_of(self.plan, batch, "ok", recovered=True))
+            return self.record(batch, result_of(self.plan, batch, "ok", recovered=True))
         rolled_back = before.status == "failed" and self.plan.adapter in ROLL_BACK
         if committed and not rolled_back and not batch.repeatable:
             return result_of(
@@ -154,22 +161,26 @@ class Attempts:
         except Interrupted:
             self.engine.cancel()
             there = not batch.full_refresh and self.engine.committed(self._marker(batch, attempt)) is True
-            self.interrupted = self._record(
+            self.interrupted = self.record(
                 batch, result("ok", recovered=True) if there else result("cancelled", error="cancelled by a signal")
             )
             raise
         nodes = [_node(node) for node in outcome.nodes]
         self._tell_of_hooks(batch, outcome.hooks_s, time.monotonic() - began)
         if outcome.status == "ok":
-            return self._record(batch, result("ok", nodes=nodes))
+            return self.record(batch, result("ok", nodes=nodes))
         if outcome.status == "lost":  # no outcome is recorded: it is unknown, and stays so until somebody has looked
             raise Failed(result("failed", error=outcome.error), "transient", "the dbt process died")
         error = redact(
             outcome.error or next((node.message for node in nodes if node.message), None) or "dbt gave no reason"
         )
         rule = error_classes.rule_for(error, self.plan.adapter, self.rules)
-        failed = self._record(batch, result("failed", nodes=nodes, error=_advised(error, rule, outcome, batch)))
-        raise Failed(failed, rule.error_class, rule.why)
+        parts = self.cut(batch) if rule.error_class == "too_big" and rule.splits else ""
+        if isinstance(parts, str):
+            error, parts = _advised(error, rule, outcome, batch, uncut=parts), []
+        raise Failed(
+            self.record(batch, result("failed", nodes=nodes, error=error, parts=parts)), rule.error_class, rule.why
+        )
 
     def _tell_of_hooks(self, batch: Batch, hooks_s: float, batch_s: float) -> None:
         """Once, when a batch has paid for the on-run hooks alone: what the others will pay."""
@@ -181,7 +192,8 @@ class Attempts:
         if cost := hooks.projected(hooks_s, batch_s, self.plan.total - batch.seq):
             _log.warning("%s", cost)
 
-    def _record(self, batch: Batch, result: BatchResult) -> BatchResult:
+    def record(self, batch: Batch, result: BatchResult) -> BatchResult:
+        """Write an outcome down."""
         self.state.record(self.root_run_id, batch, result, self.plan.project)
         if result.status != "skipped":
             self._remember(batch, result.status, result.attempt)
@@ -229,7 +241,7 @@ def result_of(plan: Plan, batch: Batch, status: Status, **more) -> BatchResult:
     """A result with the identity of its batch."""
     return BatchResult(
         run_id=plan.run_id, batch_id=batch.batch_id, plan_id=batch.plan_id, seq=batch.seq, total=batch.total, wave=batch.wave,
-        model=batch.model, stage=batch.stage, window=batch.window, status=status, **more,
+        model=batch.model, stage=batch.stage, window=batch.window, part_of=batch.part_of, status=status, **more,
     )  # fmt: skip
 
 
@@ -239,8 +251,9 @@ def _node(node) -> Node:
     )  # fmt: skip
 
 
-def _advised(error: str, rule: Rule, outcome: Outcome, batch: Batch) -> str:
+def _advised(error: str, rule: Rule, outcome: Outcome, batch: Batch, *, uncut: str) -> str:
     """An error with what the table of errors knows to do about it, said of the node that failed."""
+    error += f"\n  not in smaller parts: {uncut}" if uncut else ""
     if not rule.hint:
         return error
     node = next((node for node in outcome.nodes if node.status == "failed"), None)
@@ -261,6 +274,7 @@ def _file_name(batch: Batch) -> str:
         (batch.model or "selection").rsplit(".", 1)[-1],
         batch.stage,
         *([str(batch.window.start)] if batch.window else []),
+        *([batch.batch_id] if batch.part_of else []),
     ]
     return "-".join(
         "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in part)[:60] for part in parts

@@ -18,6 +18,7 @@ Mode = Literal["replace", "append", "whole"]
 RunStatus = Literal["RUNNING", "SUCCESS", "FAILED", "CANCELLED"]
 SyncStatus = Literal["success", "partial", "failed"]
 Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
+WindowUnit = Literal["planned", "month", "week", "day"]
 Scalar = str | int | float | bool | None
 Vars = dict[str, Scalar | list[Scalar]]
 # Files and statements are named after runs: an id is no path, and nothing that could be quoted wrongly.
@@ -39,6 +40,34 @@ class Window(msgspec.Struct, frozen=True):
 
     start: date
     end: date
+
+
+class Fit(msgspec.Struct, frozen=True):
+    """How small the pieces of a model's stage have to be: windows of at most this unit, the stage in so many slices."""
+
+    window: WindowUnit = "planned"
+    slices: int = 1
+
+
+class Ways(msgspec.Struct, frozen=True):
+    """How a batch may be cut when it is too big: the shortest window that its model can write without harm to what is
+    beside it, and the vars by which its stage may be cut, `symbol` for a list, `index` for index_start to index_end.
+
+    `but` says what is in the way of going further, and what to do about it.
+    """
+
+    window: WindowUnit = "planned"
+    slices: list[str] = []
+    but: str = ""
+
+
+class Part(msgspec.Struct, kw_only=True):
+    """A part of a batch that was too big. `vars` are those that differ from the batch's; `slices` as in Fit."""
+
+    batch_id: str
+    window: Window
+    vars: Vars
+    slices: int = 1
 
 
 class PlannedModel(msgspec.Struct, kw_only=True):
@@ -136,6 +165,8 @@ class Batch(Record, kw_only=True, tag="batch"):
     `batch_id` is a hash of project, target, model, stage, window, vars and mode. `expect` are the dbt unique_ids that
     must be in the result; `depends_on` the planned models on which they depend, however far away. Batches of one
     `wave` may run before the next barrier. `repeatable`: to run it twice does no harm, what follows removes duplicates.
+    `ways` are those in which it may be cut when it is too big, `fit` what was learned from earlier ones that were:
+    it runs in parts of this size from the start. `part_of` is the batch that a part belongs to; parts are in no plan.
     """
 
     batch_id: str
@@ -156,6 +187,9 @@ class Batch(Record, kw_only=True, tag="batch"):
     expect: list[str]
     depends_on: list[str] = msgspec.field(default_factory=list)
     estimate: float | None = None
+    ways: Ways | None = None
+    fit: Fit | None = None
+    part_of: str | None = None
 
 
 class Node(msgspec.Struct, kw_only=True):
@@ -185,7 +219,9 @@ class Gate(Record, kw_only=True, tag="gate"):
 class BatchResult(Record, kw_only=True, tag="batch_result"):
     """What became of one batch. It is in the state store before it is on stdout.
 
-    `recovered` is true when an earlier attempt had committed the rows and only its outcome was lost.
+    `recovered` is true when an earlier attempt had committed the rows and only its outcome was lost. `in_parts` is how
+    many parts it was carried out in; 0: whole. In the state store alone are `parts`, into which it was cut then, and the
+    results of the parts, which name their batch: `part_of`.
     """
 
     batch_id: str
@@ -204,6 +240,23 @@ class BatchResult(Record, kw_only=True, tag="batch_result"):
     nodes: list[Node] = msgspec.field(default_factory=list)
     log_path: str | None = None
     recovered: bool = False
+    in_parts: int = 0
+    part_of: str | None = None
+    parts: list[Part] = msgspec.field(default_factory=list)
+    error: str | None = None
+
+
+class Split(Record, kw_only=True, tag="split"):
+    """A batch, or a part of one, is carried out in parts: it was too big (`error`), or those before it were (null)."""
+
+    batch_id: str
+    plan_id: str
+    seq: int
+    total: int
+    model: str | None = None
+    stage: str = "default"
+    window: Window | None = None
+    parts: list[Part]
     error: str | None = None
 
 
@@ -390,6 +443,7 @@ TYPES: dict[str, type[Record]] = {
         Plan,
         Batch,
         Gate,
+        Split,
         BatchResult,
         PartitionResult,
         CheckResult,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 
@@ -13,10 +14,11 @@ from sluice.command import Context
 from sluice.config import require_project
 from sluice.dbt_command_line import CommandLine
 from sluice.errors import bad_stream, refused
+from sluice.fitting import Fitting
 from sluice.log import redact
 from sluice.progress import Progress, watch
 from sluice.project import parse, start_engine
-from sluice.records import Batch, BatchResult, Plan, Record, RunStatus
+from sluice.records import Batch, BatchResult, Plan, Record, RunStatus, Split
 from sluice.signals import Interrupted, interruptible
 from sluice.state import State
 
@@ -28,6 +30,8 @@ class Options:
     delay_s: float | None
     max_failures: int | None  # None: any number
     dbt_command: str | None  # None: the warm session
+    split: bool = True  # what is too big runs in parts
+    min_window: Literal["day", "week", "month"] = "day"  # of the parts
 
 
 def run_dbt_batch(ctx: Context, options: Options) -> Generator[Record, None, int | None]:
@@ -71,6 +75,7 @@ class Run:
     done: dict[str, BatchResult] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)  # batches of this run that are ok, those of earlier waves too
     attempts: Attempts | None = None
+    fitting: Fitting | None = None
     progress: Progress = field(default_factory=Progress)
 
     def __enter__(self) -> "Run":
@@ -104,7 +109,7 @@ class Run:
         self.finished = {
             batch_id
             for batch_id, result in self.done.items()
-            if result.run_id == plan.run_id or plan.intent == "refill"
+            if (result.run_id == plan.run_id or plan.intent == "refill") and result.part_of is None
         }
         self.attempts = Attempts(
             engine=engine,
@@ -116,6 +121,7 @@ class Run:
             rules=rules,
             attempted=state.attempted(root),
         )
+        self.fitting = Fitting(self.attempts, self.options.split, self.options.min_window)
         self.ctx.log.info(
             "run %s: %s of %s on %s, %d of %d batches to do",
             plan.run_id, plan.intent, plan.project, plan.target, plan.pending, plan.total,
@@ -153,11 +159,11 @@ class Run:
 
     # -- one batch ------------------------------------------------------------------------------------
 
-    def take(self, batch: Batch) -> Iterator[BatchResult]:
-        """Carry out one batch and yield its result; nothing for one that came before in the stream."""
+    def take(self, batch: Batch) -> Iterator[BatchResult | Split]:
+        """Carry out one batch and yield its result, each Split before it; nothing for one that came before in the stream."""
         if self._came_before(batch):
             return
-        if self.attempts is None:
+        if self.attempts is None or self.fitting is None:
             yield result_of(self.plan, batch, "dry_run")
             return
         earlier = self.done.get(batch.batch_id)
@@ -170,7 +176,7 @@ class Run:
             self._pause()
             self.progress.starts(batch)
             try:
-                result = self.attempts.carry_out(batch)
+                result = yield from self.fitting.carry_out(batch)
             except Interrupted:
                 if self.attempts.interrupted is not None:
                     yield self.attempts.interrupted

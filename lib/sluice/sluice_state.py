@@ -101,7 +101,7 @@ def _run_state(state: State, run: Run) -> RunState:
         began_at=run.run_started_at,
         ended_at=run.run_ended_at,
         duration_s=run.run_duration_seconds,
-        done=len(state.done(run.root_run_id)),
+        done=sum(result.part_of is None for result in state.done(run.root_run_id).values()),
         total=run.plan.total,
         models=[model.unique_id for model in run.plan.models],
         resume=GO_ON[run.plan.intent] if unfinished else None,

@@ -20,11 +20,13 @@ from sluice.records import (
     Error,
     Gate,
     NotifyResult,
+    Part,
     PartitionResult,
     Plan,
     Record,
     RunState,
     Savings,
+    Split,
     Summary,
     SyncResult,
     SyncState,
@@ -97,7 +99,20 @@ class Screen:
         stage = f"  {batch.stage}" if batch.stage != "default" else ""
         stage += f"  {batch.phase}, wave {batch.wave}" if batch.phase else ""
         refresh = "  --full-refresh" if batch.full_refresh else ""
-        self._console.print(Text(f"  [{batch.seq}/{batch.total}] {months_of(batch)}{stage}{refresh}"))
+        line = Text(f"  [{batch.seq}/{batch.total}] {months_of(batch)}{stage}{refresh}")
+        if batch.fit is not None:
+            slices = f", stage in {batch.fit.slices}" if batch.fit.slices > 1 else ""
+            line.append(f"  in parts: {batch.fit.window}{slices}", style="yellow")
+        self._console.print(line)
+
+    def split(self, split: Split) -> None:
+        line = Text(f"[{split.seq}/{split.total}] ")
+        line.append("too big  " if split.error else "in parts ", style="yellow")
+        line.append(f" {short_name(split.model or 'selection')}  {months_of(split)}")
+        line.append(f"  {split.stage}" if split.stage != "default" else "")
+        line.append(f"  → {len(split.parts)} parts, from {months_of(split.parts[0])} on", style="dim")
+        line.append(f"\n    {split.error}" if split.error else "", style="dim")
+        self._console.print(line)
 
     def gate(self, gate: Gate) -> None:
         self._model = None
@@ -109,6 +124,7 @@ class Screen:
         line.append(f" {short_name(result.model or 'selection')}  {months_of(result)}")
         line.append(f"  {result.stage}" if result.stage != "default" else "")
         line.append(f"  {result.duration_s:.2f} s" if result.duration_s else "", style="dim")
+        line.append(f"  in {result.in_parts} parts" if result.in_parts else "", style="dim")
         line.append("  (rows were there already)" if result.recovered else "", style="dim")
         line.append(f"\n    {result.error}" if result.error else "")
         self._console.print(line)
@@ -196,7 +212,7 @@ class Screen:
 _SYNC = {"success": "ok", "partial": "skipped", "failed": "failed"}
 _WORK = (BatchResult, PartitionResult, CheckResult, SyncResult)
 _VIEWS: dict[type[Record], Any] = {
-    Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate,
+    Decision: Screen.decision, Plan: Screen.plan, Batch: Screen.batch, Gate: Screen.gate, Split: Screen.split,
     BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result,
     SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state,
     DailyRun: Screen.daily_run, Savings: Screen.savings, NotifyResult: Screen.notify_result, Summary: Screen.summary,
@@ -225,8 +241,13 @@ def short_name(unique_id: str) -> str:
     return unique_id.rsplit(".", 1)[-1]
 
 
-def months_of(record: Batch | BatchResult) -> str:
-    """`2020-09-01 → 2020-10-01`: the first days of the first and last month, as the models get them."""
-    from sluice.windows import month_vars
+def months_of(record: Batch | BatchResult | Split | Part) -> str:
+    """`2020-09-01 → 2020-10-01`: the first days of the first and last month, as the models get them; of a part of a month
+    its first and last day.
+    """
+    from sluice.windows import window_vars
 
-    return " → ".join(month_vars(record.window).values()) if record.window else "everything"
+    if record.window is None:
+        return "everything"
+    given = window_vars(record.window)
+    return " → ".join([given.get("start_date", given["start_month"]), given.get("end_date", given["end_month"])])
