@@ -16,24 +16,14 @@ from sluice import planning
 from sluice.attempts import Attempts, result_of
 from sluice.ids import timestamp
 from sluice.log import one_line
-from sluice.records import Batch, BatchResult, Node, Part, Plan, Split
+from sluice.records import Batch, BatchResult, Node, Part, Split
 from sluice.signals import Interrupted
-from sluice.splitting import Learned, Piece, cut, is_small_enough, learn, size_of
+from sluice.splitting import Learned, Piece, cut, is_small_enough, size_of
 from sluice.state import State
 
 _log = logging.getLogger("sluice")
 
 Splits = Generator[Split, None, BatchResult]
-
-
-def recall(state: State | None, plan: Plan, batches: list[Batch]) -> None:
-    """Tell the batches of a plan what was learned of their model and stage: in parts of which size they fit."""
-    windowed = [batch for batch in batches if batch.window is not None and batch.ways is not None]
-    if state is None or not windowed:
-        return
-    learned = {key: learn(events).fit for key, events in state.sizes(plan.project, plan.target).items()}
-    for batch in windowed:
-        batch.fit = learned.get((batch.model or "", batch.stage))
 
 
 @dataclass
@@ -99,7 +89,8 @@ class Fitting:
 
     def _in_parts(self, batch: Batch, parts: list[Part], error: str | None, done: dict[str, BatchResult]) -> Splits:
         plan = self.attempts.plan
-        _log.warning(
+        tell = _log.warning if error else _log.info
+        tell(
             "batch %d of %d: %s, %s: %s", batch.seq, batch.total, batch.model, batch.stage, _told(parts, error)
         )
         yield Split(

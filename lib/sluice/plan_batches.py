@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import added_stages, planning, resuming
+from sluice import added_stages, planning, resuming, splitting
 from sluice.command import Context
 from sluice.errors import refused, suggestion
 from sluice.full_refresh import FullRefresh, ResolvedStage, parse, resolved
@@ -83,6 +83,7 @@ def plan_batches(
         batches = resuming.rest(state, before, plan, batches, accept_drift=accept_drift)
     elif state is not None:
         state.refuse_overlap(plan)
+    splitting.recall(state.sizes(plan.project, plan.target) if state is not None else {}, batches)
     yield plan
     yield from batches
 

@@ -3,18 +3,19 @@
 Every cut covers what it cuts exactly once. How small pieces have to be is a Fit, learned from those that were too big.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import get_args
 
-from sluice.records import Fit, Part, Vars, Ways, Window, WindowUnit
+from sluice.records import Batch, Fit, Part, Vars, Ways, Window, WindowUnit
 from sluice.windows import add_months, month_start, window_vars
 
 UNITS: tuple[WindowUnit, ...] = get_args(WindowUnit)  # from coarse to fine
 AS_PLANNED = Fit()
-GROW_AFTER = 4  # pieces in a row that fit before a larger one is tried; twice as many after each time that was too soon
-MOST_GROW_AFTER = 64
+GROW_AFTER = 2  # larger pieces' worth of clean neighbours before one is tried; twice that each time it was too soon
+MOST_GROW_AFTER = 32
+_PIECES: dict[WindowUnit, int] = {"day": 7, "week": 5, "month": 3, "planned": 1}  # that make one of the next larger
 # A range without an end is cut at twice its start, and at least here: below lie few rows for the effort of a batch.
 LEAST_OPEN_CUT = 65_536
 
@@ -122,7 +123,10 @@ def _halves(vars: Vars, name: str) -> list[Vars]:
 
 @dataclass(frozen=True)
 class Learned:
-    """How small the pieces of a model's stage have to be, and how many in a row have fit since that changed."""
+    """How small the pieces of a model's stage have to be, and how many in a row have fit since that changed.
+
+    `grow_after` is counted in larger pieces, `has_grown` that the size was last changed by growing.
+    """
 
     fit: Fit = AS_PLANNED
     clean: int = 0
@@ -138,7 +142,8 @@ class Learned:
         """After a piece of this size went well."""
         if self.fit == AS_PLANNED or _size(fit) > _size(self.fit):
             return self
-        if self.clean + 1 < self.grow_after:
+        pieces = 2 if self.fit.slices > 1 else _PIECES[self.fit.window]
+        if self.clean + 1 < self.grow_after * pieces:
             return replace(self, clean=self.clean + 1)
         return Learned(_coarser(self.fit), 0, self.grow_after, True)
 
@@ -154,6 +159,15 @@ def learn(events: Iterable[tuple[Fit, Fit | None]], start: Learned | None = None
     for fit, parts in events:
         learned = learned.too_big(parts) if parts else learned.ran(fit)
     return learned
+
+
+def recall(sizes: Mapping[tuple[str, str], list[tuple[Fit, Fit | None]]], batches: Iterable[Batch]) -> None:
+    """Tell the batches of a plan what was learned of their models and stages. `sizes`: what ran and what was too big."""
+    learned = {key: learn(events).fit for key, events in sizes.items()}
+    for batch in batches:
+        fit = learned.get((batch.model or "", batch.stage), AS_PLANNED)
+        if batch.window is not None and fit != AS_PLANNED:
+            batch.fit = fit
 
 
 def _size(fit: Fit) -> tuple[int, int]:

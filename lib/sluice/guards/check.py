@@ -8,7 +8,7 @@ from typing import Any
 from sluice import full_refresh
 from sluice.errors import SluiceError, refused, suggestion
 from sluice.full_refresh import FullRefresh
-from sluice.guards import coverage, facts, hooks, layout, order, populated, rendered, replaced
+from sluice.guards import coverage, cuts, facts, hooks, layout, order, populated, rendered, replaced
 from sluice.guards.case import NAMES, Case, Finding
 from sluice.manifest import Manifest, meta_of
 from sluice.project import Project
@@ -52,7 +52,8 @@ def check(
     """Judge a plan before it leaves the planner. `look`: ask the warehouse, where it can be reached. `grown` are blocks
     that have more stages than their models declare.
 
-    Raises SluiceError (2) with everything that is refused; warnings, and what was allowed, go to the log.
+    The batches are told the ways in which they may be cut. Raises SluiceError (2) with everything that is refused;
+    warnings, and what was allowed, go to the log.
     """
     refuse_unknown(allow)
     case = Case(
@@ -63,6 +64,8 @@ def check(
     if look and case.windowed:
         case = _with_facts(case, project)
     enforce(judge(case), allow)
+    for batch in batches:
+        batch.ways = cuts.ways(case, batch)
 
 
 def enforce(findings: list[Finding], allow: Collection[str]) -> None:
