@@ -90,9 +90,7 @@ class Fitting:
     def _in_parts(self, batch: Batch, parts: list[Part], error: str | None, done: dict[str, BatchResult]) -> Splits:
         plan = self.attempts.plan
         tell = _log.warning if error else _log.info
-        tell(
-            "batch %d of %d: %s, %s: %s", batch.seq, batch.total, batch.model, batch.stage, _told(parts, error)
-        )
+        tell("batch %d of %d: %s, %s: %s", batch.seq, batch.total, batch.model, batch.stage, _told(parts, error))
         yield Split(
             run_id=plan.run_id, batch_id=batch.batch_id, plan_id=batch.plan_id, seq=batch.seq, total=batch.total,
             model=batch.model, stage=batch.stage, window=batch.window, parts=parts, error=error,

@@ -12,6 +12,7 @@ import pytest
 from builders import ORDERS, a_batch, a_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lengths import many
 
 from sluice import error_classes, planning, resuming, splitting
 from sluice.attempts import Attempts
@@ -26,6 +27,7 @@ TOO_BIG = "Code: 241. DB::Exception: Memory limit (for query) exceeded"
 SYMBOLS = ["ADA", "DAI", "USDC", "WETH"]
 DAYS = Ways("day", ["symbol"])
 EVERYTHING = 10**9
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a state store on a disk waits for it at each step
 
 
 class Killed(BaseException):
@@ -216,7 +218,7 @@ def test_a_floor_is_kept(runs: Runs) -> None:
     runs.engine.limit = 20
     (result,) = runs.on(months(1), shortest="week")
     assert (result.status, runs.engine.rows) == ("ok", whole(1))
-    assert {(days, symbols) for days, symbols, what in runs.engine.sizes if what == "ok"} == {(7, 2), (3, 4)}
+    assert {(days, symbols) for days, symbols, what in runs.engine.sizes if what == "ok"} == {(7, 2), (3, 2)}
 
 
 def test_a_part_that_fails_otherwise_fails_the_batch_and_a_resume_does_only_what_is_left(runs: Runs) -> None:
@@ -255,33 +257,29 @@ def test_a_signal_leaves_a_result_of_the_batch_and_not_of_its_part(runs: Runs) -
 def test_the_next_plan_begins_with_what_was_learned_and_grows_back(tmp_path: Path, runs: Runs) -> None:
     runs.engine.limit = 28
     runs.on(months(2))
-    plan, batches = a_plan(months(24))
+    plan, batches = a_plan(months(5))
     splitting.recall(runs.state.sizes(plan.project, plan.target), batches)
-    assert {batch.fit for batch in batches} == {Fit("month")}, "ten weeks went well, so a month is tried"
-    for batch in batches:
-        batch.fit = Fit("week")
+    assert {batch.fit for batch in batches} == {Fit("week")}
     later = Runs(tmp_path, Limited(), run_id="later")
     later.on(batches)
-    assert [size for *size, what in later.engine.sizes][:12] == (
-        [[7, 4]] * 4 + [[3, 4]] + [[7, 4]] * 4 + [[1, 4]] + [[31, 4], [30, 4]]
-    )
-    assert later.engine.rows == whole(24)
+    sizes = [size for *size, what in later.engine.sizes]
+    assert (sizes[:5], sizes[-2:]) == ([[7, 4]] * 4 + [[3, 4]], [[30, 4], [31, 4]])
+    assert later.engine.rows == whole(5)
     assert runs.state.sizes("shop", "elsewhere") == {}
 
 
-@settings(max_examples=40)
+@settings(max_examples=many(12, 400))
 @given(
-    limit=st.integers(4, 200), kills=st.lists(st.integers(1, 60), max_size=6, unique=True), replace=st.booleans(),
+    limit=st.integers(8, 300), kills=st.lists(st.integers(1, 60), max_size=6, unique=True), replace=st.booleans(),
     heavy=st.dictionaries(st.dates(date(2024, 1, 1), date(2024, 3, 31)), st.integers(1, 4), max_size=6),
     ways=st.sampled_from([DAYS, Ways("week", ["symbol"]), Ways("day", [])]), months_each=st.integers(1, 3),
-    adapter=st.sampled_from(["clickhouse", "duckdb"]),
 )  # fmt: skip
 def test_killed_and_too_big_at_random_it_leaves_what_an_unlimited_run_leaves(
-    limit: int, kills: list[int], replace: bool, heavy: dict, ways: Ways, months_each: int, adapter: str
+    limit: int, kills: list[int], replace: bool, heavy: dict, ways: Ways, months_each: int
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        engine = Limited(max(limit, 28 if ways != DAYS else 4), heavy, kill_at=kills)
-        runs = Runs(Path(folder), engine, adapter=adapter)
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        engine = Limited(limit, heavy, kill_at=kills)
+        runs = Runs(Path(folder), engine)
         count = 3 // months_each
         for _ in range(len(kills) + 1):
             try:

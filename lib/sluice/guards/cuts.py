@@ -16,6 +16,7 @@ from sluice.guards.slices import BadSlice, Range, column_of, slice_of
 from sluice.guards.writing import writing
 from sluice.manifest import Manifest, Node
 from sluice.records import Batch, Ways, WindowUnit
+from sluice.splitting import UNITS
 
 _MONTHS_BY_HAND = re.compile(r"""\bvar\s*\(\s*['"](?:start_month|end_month)['"]""")
 _DAYS_BY_HAND = re.compile(r"""\bvar\s*\(\s*['"](?:start_date|end_date)['"]""")
@@ -25,6 +26,9 @@ _COARSE = re.compile(
     re.IGNORECASE,
 )
 _OVER = re.compile(r"\bover\s*\(|\bwindow\s+\w+\s+as\s*\(", re.IGNORECASE)
+_PARTITION = re.compile(
+    r"\s*partition\s+by\s+((?:[^()]|\([^()]*\))*?)\s*(?:\border\s+by\b|\brows\b|\brange\b|\))", re.IGNORECASE
+)
 _GROUPS = re.compile(r"\bgroup\s+by\b|\bselect\s+distinct\b", re.IGNORECASE)
 _DAY = re.compile(r"(?:^|_)(?:day|date|dt|ds|hour|time|timestamp|ts|at)$", re.IGNORECASE)
 _OWN_DELETE = re.compile(r"(?:get_delete_insert_merge_sql|incremental_delete_insert|get_incremental_\w+_sql)$")
@@ -44,12 +48,10 @@ def ways(case: Case, batch: Batch) -> Ways | None:
             but="what its materialization does to the rows of other batches is not known: append, or delete by key"
         )
     window, slices, but = how
-    if window == "day":
-        if why := _not_by_days(case, batch, node):
-            window, but = "month", why
-        else:
-            window = _said(case, batch) or "day"
-    return Ways(window, slices, but or "")
+    by_sql, why = _by_sql(case, batch, node)
+    if UNITS.index(by_sql) < UNITS.index(window) or not but:
+        window, but = by_sql, why
+    return Ways(window, slices, but)
 
 
 def _writes(case: Case, batch: Batch) -> tuple[WindowUnit, list[str], str] | None:
@@ -117,16 +119,35 @@ def _slices(case: Case, batch: Batch) -> Iterator[str]:
                 if name == "validator_index"
                 else rf"[^{{}}]*\bvar_name\s*=\s*['\"]{re.escape(name)}['\"]"
             )
-            if re.search(rf"\bindex_range_filter\s*\({by}", code):
-                yield name
-        elif name == "symbol" and taken.taken and re.search(r"\bsymbol_filter\s*\(\s*['\"][^'\"]+['\"]\s*\)", code):
+            called = re.search(rf"\bindex_range_filter\s*\(\s*['\"](?:\w+\.)?(\w+)['\"]{by}", code)
+        elif name == "symbol" and taken.taken:
+            called = re.search(r"\bsymbol_filter\s*\(\s*['\"](?:\w+\.)?(\w+)['\"]\s*\)", code)
+        else:
+            continue
+        if called and _is_apart(case, batch, code, called[1]):
             yield name
 
 
-def _not_by_days(case: Case, batch: Batch, node: Node) -> str:
-    """Why the batch's parts cannot be shorter than a month, and what to do; empty where they can."""
-    manifest, code = case.manifest, _code(case.manifest, node)
-    macro = manifest.macros.get("macro.sluice.month_window")
+def _is_apart(case: Case, batch: Batch, code: str, column: str) -> bool:
+    """Whether what is computed of one value of the column has nothing to do with the others."""
+    return (not _adds_up(code) or column in _key(case, batch)) and all(column in names for names in _over(code))
+
+
+def _by_sql(case: Case, batch: Batch, node: Node) -> tuple[WindowUnit, str]:
+    """The shortest window as far as the model's SQL goes, and why it is no day."""
+    block = case.blocks.get(batch.model or "")
+    said = block.min_window if block is not None else None
+    code = _code(case.manifest, node)
+    if said is None and (doubt := _doubt(case, batch, node, code)):
+        return "planned", f"{doubt}; min_window: day in its meta.full_refresh says that days leave the same rows"
+    if (said or "day") != "month" and (why := _knows_no_days(case, batch, node, code)):
+        return "month", why
+    return said or "day", "its meta.full_refresh says min_window: month" if said == "month" else ""
+
+
+def _knows_no_days(case: Case, batch: Batch, node: Node, code: str) -> str:
+    """Why the vars of a part would not reach its SQL, and what to do; empty where they do."""
+    macro = case.manifest.macros.get("macro.sluice.month_window")
     if not FILTERED.search(code) or macro is None:
         return "its SQL does not filter by the days of a part: {{ sluice.apply_monthly_incremental_filter('day') }}"
     if "days_of" not in macro.macro_sql:
@@ -137,24 +158,31 @@ def _not_by_days(case: Case, batch: Batch, node: Node) -> str:
         return (
             "start_date and end_date mean something else in this project: call them otherwise, and a part can set them"
         )
-    block = case.blocks.get(batch.model or "")
-    if block is not None and block.min_window is not None:
-        return "" if block.min_window != "month" else "its meta.full_refresh says min_window: month"
-    doubtful = "min_window: day in its meta.full_refresh says that days leave the same rows"
-    if _COARSE.search(code):
-        return f"its SQL computes something of a whole week or month; {doubtful}"
-    if _OVER.search(code) and "window_start" not in code:
-        return f"a window function of its SQL may look at other days of the month; {doubtful}"
-    if (ADDS_UP.search(code) or _GROUPS.search(code)) and not any(map(_DAY.search, _key(case, batch))):
-        return f"its SQL adds up rows and its unique_key has no day; {doubtful}"
-    if reads_itself(node) and "window_start" not in code:
-        return f"it goes on from its own months before, and not by sluice.window_start; {doubtful}"
     return ""
 
 
-def _said(case: Case, batch: Batch) -> WindowUnit | None:
-    block = case.blocks.get(batch.model or "")
-    return block.min_window if block is not None else None
+def _doubt(case: Case, batch: Batch, node: Node, code: str) -> str:
+    """Why shorter windows may leave other rows than the planned ones; empty where nothing hints at it."""
+    if _COARSE.search(code):
+        return "its SQL computes something of a whole week or month"
+    if "window_start" not in code and not all(any(map(_DAY.search, names)) for names in _over(code)):
+        return "a window function of its SQL may look at other days"
+    if _adds_up(code) and not any(map(_DAY.search, _key(case, batch))):
+        return "its SQL adds up rows and its unique_key has no day"
+    if reads_itself(node) and "window_start" not in code:
+        return "it goes on from its own days before, and not by sluice.window_start"
+    return ""
+
+
+def _adds_up(code: str) -> bool:
+    return bool(ADDS_UP.search(code) or _GROUPS.search(code))
+
+
+def _over(code: str) -> Iterator[list[str]]:
+    """Of each window function the columns that it is partitioned by."""
+    for found in _OVER.finditer(code):
+        by = _PARTITION.match(code, found.end())
+        yield re.findall(r"\w+", by[1]) if by else []
 
 
 def _key(case: Case, batch: Batch) -> set[str]:
