@@ -1,41 +1,35 @@
-"""Real engines that are given too little: the planned months run in parts, and leave what an unlimited run leaves."""
+"""Real engines that are given too little: months run in parts, and leave what an unlimited run leaves."""
 
-import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
 from builders import FakeContext
 from servers import USERS, Postgres
-from test_guards_on_engines import KEYED, TODAY, OnClickHouse, Shop, model
+from test_guards_on_engines import TODAY, Shop, model
 
 from sluice import run_dbt_batch
 from sluice.clickhouse_server import ClickHouseServer
-from sluice.records import Batch, BatchResult, Record, Split
+from sluice.profiles import Credentials
+from sluice.records import BatchResult, Record, Split
 
 pytest_plugins = ["servers"]
 pytestmark = pytest.mark.usefixtures("lent_loader")
 
-SYMBOLS = ["ADA", "DAI"]
-BLOCK = {"start_date": "2024-03-01", "stages": [{"name": "both", "vars": {"symbol": ",".join(SYMBOLS)}}]}
-ON = "cross join {}\n{{{{ sluice.apply_monthly_incremental_filter('day') }}}} and {{{{ sluice.symbol_filter('symbol') }}}}"
-GROUPED = "select symbol, day, n, {} as code from {{{{ source('raw', 'entries') }}}} " + ON + " group by symbol, day, n"
+STAGES = [{"name": symbol.lower(), "vars": {"symbol": symbol}} for symbol in ("ADA", "DAI")]
+BLOCK = {"start_date": "2024-03-01", "stages": STAGES}
+KEY = ["symbol", "day", "n"]
+FILTER = "{{ sluice.apply_monthly_incremental_filter('day') }} and {{ sluice.symbol_filter('symbol') }}"
+IN_PARTS = [("ok", True)] * 2
+SPLITS = [(1, 5, True), (2, 5, True)]
 
 
-def given(sql: str, code: str, numbers: str, **config: Any) -> str:
-    return model(sql.format(code, numbers), block=BLOCK, **config)
-
-
-def refresh(shop: Shop, *select: str, **options: Any) -> list[Record]:
+def refresh(shop: Shop, *, to: str, **options: bool) -> list[Record]:
     """Plan a full refresh and carry it out, as bin/plan-batches and bin/run-dbt-batch do."""
-    batches = shop.plan(*select)
-    shop.head.run_id = f"run-{len(list(shop.root.glob('ran-*')))}"
-    (shop.root / f"ran-{shop.head.run_id}").touch()
-    given = {"delay_s": None, "max_failures": 1, "dbt_command": None} | options
+    batches = shop.plan(to=to)
+    shop.head.run_id = "run-1"
     context = FakeContext(shop.config, [shop.head, *batches], now=TODAY)
-    return list(run_dbt_batch.run_dbt_batch(context, run_dbt_batch.Options(**given)))
+    return list(run_dbt_batch.run_dbt_batch(context, run_dbt_batch.Options(None, 1, None, **options)))
 
 
 def splits(records: list[Record]) -> list[tuple[int, int, bool]]:
@@ -43,51 +37,92 @@ def splits(records: list[Record]) -> list[tuple[int, int, bool]]:
 
 
 def results(records: list[Record]) -> list[tuple[str, bool]]:
-    return [(one.status, one.in_parts > 1) for one in records if isinstance(one, BatchResult)]
+    found = [one for one in records if isinstance(one, BatchResult)]
+    assert not [one.error for one in found if one.error]
+    return [(one.status, one.in_parts > 1) for one in found]
 
 
-DAYS = "select symbol, day from (values ('ADA'), ('DAI')) as s (symbol), {} as d (day)"
-
-
-# -- DuckDB ------------------------------------------------------------------------------------------------
-
-
-class OnDuckDB(Shop):
-    """A database that may take a little memory and nothing from the disk."""
-
-    def __init__(self, root: Path, models: dict[str, str], memory: str):
-        self.database = root / "shop.duckdb"
-        settings = (
-            f"{{memory_limit: {memory}, max_temp_directory_size: 0KB, threads: 1, preserve_insertion_order: false}}"
+def test_duckdb_that_may_take_little_memory_and_nothing_from_the_disk(tmp_path: Path) -> None:
+    sql = f"""
+        select symbol, day, count(distinct n) as n from {{{{ source('raw', 'entries') }}}} cross join range(40000) as r (n) {FILTER}
+        group by all"""
+    path = tmp_path / "shop.duckdb"
+    settings = "{memory_limit: 30MB, temp_directory: '', threads: 1, preserve_insertion_order: false}"
+    shop = Shop(
+        tmp_path, {"heavy": model(sql, block=BLOCK, incremental_strategy="delete+insert", unique_key=KEY[:2])},
+        f"{{type: duckdb, path: {path}, schema: main, threads: 1, settings: {settings}}}",
+    )  # fmt: skip
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("create schema raw")
+        connection.execute(
+            "create table raw.entries as select symbol, cast(d as date) as day from (values ('ADA'), ('DAI')) as s (symbol),"
+            " generate_series(date '2024-03-01', date '2024-04-30', interval 1 day) as t (d)"
         )
-        super().__init__(
-            root, models, f"{{type: duckdb, path: {self.database}, schema: main, threads: 1, settings: {settings}}}"
-        )
-        with duckdb.connect(str(self.database)) as connection:
-            connection.execute("create schema raw")
-            day = "generate_series(date '2024-03-01', date '2024-04-30', interval 1 day)"
-            connection.execute(
-                f"create table raw.entries as select symbol, cast(d.day as date) as day from {day} as d (day), "
-                f"(values {', '.join(f'({s!r})' for s in SYMBOLS)}) as s (symbol)"
-            )
-
-    def rows(self) -> tuple:
-        with duckdb.connect(str(self.database)) as connection:
-            return connection.execute(
-                "select count(*), count(distinct (symbol, day, n)), count(distinct day), count(distinct symbol) from heavy"
-            ).fetchone()
+    records = refresh(shop, to="2024-03-31")
+    assert (results(records), splits(records)) == (IN_PARTS, SPLITS)
+    with duckdb.connect(str(path)) as connection:
+        found = connection.execute(
+            "select count(*), count(distinct (symbol, day)), min(n), max(n) from heavy"
+        ).fetchone()
+    assert found == (31 * 2, 31 * 2, 40000, 40000)
 
 
-def test_duckdb_with_little_memory(tmp_path: Path) -> None:
-    sql = given(
-        GROUPED,
-        "md5(cast(n as varchar) || min(symbol))",
-        "range(7000) as r (n)",
-        **KEYED | {"unique_key": ["symbol", "day", "n"]},
+def test_clickhouse_that_may_take_little_memory_keeps_nothing_of_a_month_that_was_too_big(
+    tmp_path: Path, clickhouse: ClickHouseServer, clickhouse_target: Credentials
+) -> None:
+    schema, numbers = clickhouse_target.schema, 2000
+    # The first half of a month is written part by part before the second half needs its memory: 2 MiB a day.
+    sql = f"""
+        select symbol, day, number as n, 1 as code from {{{{ source('raw', 'entries') }}}} cross join numbers({numbers})
+        {FILTER}
+        union all
+        select symbol, day, {numbers} as n, uniqExact(number) as code
+        from {{{{ source('raw', 'entries') }}}} cross join numbers(100000) {FILTER} group by symbol, day"""
+    user = USERS["tiny"]
+    settings = (
+        "{max_threads: 1, max_insert_threads: 1, min_insert_block_size_rows: 10000, min_insert_block_size_bytes: 0, insert_deduplicate: 0,"
+        " max_bytes_ratio_before_external_group_by: 0, max_bytes_before_external_group_by: 0, max_block_size: 8192}"
     )
-    shop = OnDuckDB(tmp_path, {"heavy": sql}, "60MB")
-    records = refresh(shop)
-    print(splits(records), results(records), [r.error for r in records if isinstance(r, BatchResult)])
-    assert shop.rows() == (7000 * 61 * 2, 7000 * 61 * 2, 61, 2)
-    assert results(records) == [("ok", True)] * 2
+    shop = Shop(
+        tmp_path,
+        {"heavy": model(sql, block=BLOCK, incremental_strategy="append", unique_key=KEY, engine="MergeTree()",
+                        order_by="(symbol, day, n)", partition_by="toStartOfMonth(day)")},
+        f"{{type: clickhouse, host: 127.0.0.1, port: {clickhouse.http_port}, user: tiny, password: {user.password}, schema: {schema},"
+        f" threads: 1, custom_settings: {settings}}}",
+        **{"models/sources.yml": f"sources: [{{name: raw, schema: {schema}, tables: [{{name: entries}}]}}]"},
+    )  # fmt: skip
+    clickhouse.query(f"create table {schema}.entries (symbol String, day Date) engine = MergeTree order by day")
+    clickhouse.query(
+        f"insert into {schema}.entries select arrayJoin(['ADA', 'DAI']), toDate('2024-03-01') + number from numbers(61)"
+    )
+    records = refresh(shop, to="2024-03-31")
+    assert (results(records), splits(records)) == (IN_PARTS, SPLITS)
+    expected = 31 * 2 * (numbers + 1)
+    found = clickhouse.query(f"select count(), uniqExact(symbol, day, n), uniqExact(day) from {schema}.heavy")
+    assert found == f"{expected}\t{expected}\t31\n"
+    clickhouse.query("system flush logs")
+    written = clickhouse.query(
+        f"select sum(rows) from system.part_log where database = '{schema}' and table = 'heavy' and event_type = 'NewPart'"
+    )
+    assert int(written) > expected, "what the month had written is not there any more"
+
+
+def test_postgres_that_may_take_little_time(tmp_path: Path, postgres: Postgres, postgres_target: Credentials) -> None:
+    sql = f"select symbol, day, 1 as n, cast(pg_sleep(0.06) as text) as code from {{{{ source('raw', 'entries') }}}} {FILTER}"
+    schema, at = postgres_target.schema, postgres_target.fields
+    block = {"start_date": "2024-04-01", "stages": STAGES[:1]}
+    shop = Shop(
+        tmp_path,
+        {"heavy": model(sql, block=block, incremental_strategy="append", pre_hook="set local statement_timeout = '1200ms'")},
+        f"{{type: postgres, host: {at['host']}, port: {at['port']}, user: {at['user']}, password: unasked, sslmode: disable,"
+        f" dbname: postgres, schema: {schema}, threads: 1}}",
+        **{"models/sources.yml": f"sources: [{{name: raw, schema: {schema}, tables: [{{name: entries}}]}}]"},
+    )  # fmt: skip
+    postgres.query(
+        f"create table {schema}.entries as select 'ADA'::text as symbol, d::date as day"
+        " from generate_series(date '2024-04-01', date '2024-04-30', interval '1 day') as d"
+    )
+    records = refresh(shop, to="2024-04-30")
     assert splits(records)[0] == (1, 5, True)
+    assert results(records) == [("ok", True)]
+    assert postgres.query(f"select count(*), count(distinct day) from {schema}.heavy") == [(30, 30)]
