@@ -3,12 +3,12 @@
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgspec
 
-from sluice import error_classes, planning
+from sluice import error_classes, pace, planning, profiles
 from sluice.attempts import Attempts, Engine, result_of
 from sluice.command import Context
 from sluice.config import require_project
@@ -16,11 +16,13 @@ from sluice.dbt_command_line import CommandLine
 from sluice.errors import bad_stream, refused
 from sluice.fitting import Fitting
 from sluice.log import redact
+from sluice.pace import Pace
 from sluice.progress import Progress, watch
 from sluice.project import parse, start_engine
 from sluice.records import Batch, BatchResult, Plan, Record, RunStatus, Split
 from sluice.signals import Interrupted, interruptible
 from sluice.state import State
+from sluice.warehouse import connect
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Options:
     dbt_command: str | None  # None: the warm session
     split: bool = True  # what is too big runs in parts
     min_window: Literal["day", "week", "month"] = "day"  # of the parts
+    pace: bool = False  # wait while the warehouse is busy
 
 
 def run_dbt_batch(ctx: Context, options: Options) -> Generator[Record, None, int | None]:
@@ -76,6 +79,7 @@ class Run:
     finished: set[str] = field(default_factory=set)  # batches of this run that are ok, those of earlier waves too
     attempts: Attempts | None = None
     fitting: Fitting | None = None
+    pace: Pace | None = None
     progress: Progress = field(default_factory=Progress)
 
     def __enter__(self) -> "Run":
@@ -99,6 +103,7 @@ class Run:
         root = state.claim(plan, lock)
         stack.callback(state.release, plan)
         engine = stack.enter_context(closing(_engine(self.ctx, self.options, plan)))
+        self.pace = stack.enter_context(_pace(self.ctx, plan)) if self.options.pace else None
         self.progress = stack.enter_context(watch(plan, quiet=self.ctx.quiet))
         rules = error_classes.load(config.error_classes)
         state.begin_run(plan, root)
@@ -221,6 +226,8 @@ class Run:
         with interruptible():
             if delay_s and self.ran_models:
                 time.sleep(delay_s)
+        if self.pace is not None:
+            self.pace.wait()
 
     def _count(self, batch: Batch, result: BatchResult) -> None:
         if result.status == "ok":
@@ -232,6 +239,15 @@ class Run:
             self.ctx.log.error(
                 "batch %d of %d: %s, stage %s: %s", batch.seq, batch.total, batch.model, batch.stage, result.error
             )
+
+
+def _pace(ctx: Context, plan: Plan) -> Pace:
+    """What looks at the plan's warehouse. Raises SluiceError (78) where its profile cannot be read."""
+    config = replace(ctx.config, target=plan.target)
+    credentials = profiles.load(config, msgspec.json.decode(str(plan.request.get("vars") or "{}")))
+    if not (rules := pace.load(credentials.adapter)):
+        ctx.log.warning("--pace: there is nothing to look at on %s", credentials.adapter)
+    return Pace(lambda: connect(credentials, tag=f"pace {plan.run_id}", read_only=True), rules)
 
 
 def _engine(ctx: Context, options: Options, plan: Plan) -> Engine:

@@ -71,13 +71,13 @@ def test_clickhouse_that_may_take_little_memory_keeps_nothing_of_a_month_that_wa
     tmp_path: Path, clickhouse: ClickHouseServer, clickhouse_target: Credentials
 ) -> None:
     schema, numbers = clickhouse_target.schema, 2000
-    # The first half of a month is written part by part before the second half needs its memory: 2 MiB a day.
+    # Rows are written, part by part, before the sums need their memory: 2 MiB a day.
     sql = f"""
-        select symbol, day, number as n, 1 as code from {{{{ source('raw', 'entries') }}}} cross join numbers({numbers})
-        {FILTER}
-        union all
         select symbol, day, {numbers} as n, uniqExact(number) as code
-        from {{{{ source('raw', 'entries') }}}} cross join numbers(100000) {FILTER} group by symbol, day"""
+        from {{{{ source('raw', 'entries') }}}} cross join numbers(100000) as r {FILTER} group by symbol, day
+        union all
+        select symbol, day, number as n, 1 as code from {{{{ source('raw', 'entries') }}}} cross join numbers({numbers}) as r
+        {FILTER}"""
     user = USERS["tiny"]
     settings = (
         "{max_threads: 1, max_insert_threads: 1, min_insert_block_size_rows: 10000, min_insert_block_size_bytes: 0, insert_deduplicate: 0,"
@@ -101,10 +101,11 @@ def test_clickhouse_that_may_take_little_memory_keeps_nothing_of_a_month_that_wa
     found = clickhouse.query(f"select count(), uniqExact(symbol, day, n), uniqExact(day) from {schema}.heavy")
     assert found == f"{expected}\t{expected}\t31\n"
     clickhouse.query("system flush logs")
+    # The first part of the full refresh is written under another name.
     written = clickhouse.query(
         f"select sum(rows) from system.part_log where database = '{schema}' and table = 'heavy' and event_type = 'NewPart'"
     )
-    assert int(written) > expected, "what the month had written is not there any more"
+    assert int(written) > expected - 7 * (numbers + 1), "what the month had written is not there any more"
 
 
 def test_postgres_that_may_take_little_time(tmp_path: Path, postgres: Postgres, postgres_target: Credentials) -> None:
