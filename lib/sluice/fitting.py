@@ -18,7 +18,7 @@ from sluice.ids import timestamp
 from sluice.log import one_line
 from sluice.records import Batch, BatchResult, Node, Part, Split
 from sluice.signals import Interrupted
-from sluice.splitting import Learned, Piece, cut, is_small_enough, size_of
+from sluice.splitting import Learned, Piece, cut, is_small_enough, learn, size_of
 from sluice.state import State
 
 _log = logging.getLogger("sluice")
@@ -40,6 +40,10 @@ class Fitting:
         self._slices: dict[str, int] = {}
         for one in self._state.splits(self.attempts.root_run_id):
             self._remember(one.batch_id, one.parts)
+        if self._cut_before:  # an earlier wave, or the run that is resumed, has learned more since this was planned
+            plan = self.attempts.plan
+            sizes = self._state.sizes(plan.project, plan.target)
+            self.learned = {key: learn(events) for key, events in sizes.items()} | self.learned
         self.attempts.cut = self._cut
 
     @property

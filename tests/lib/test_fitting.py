@@ -243,6 +243,15 @@ def test_a_resume_goes_on_with_the_same_parts_whatever_the_flags_say_now(runs: R
     assert runs.engine.rows == whole(2)
 
 
+def test_the_process_of_the_next_wave_knows_what_the_one_before_has_learned(runs: Runs) -> None:
+    runs.engine.limit, runs.engine.kill_at = 28, [8]
+    with pytest.raises(Killed):
+        runs.on(months(2))
+    runs.on(months(2))
+    assert [size for *size, what in runs.engine.sizes if what == "too big"] == [[31, 4]]
+    assert runs.engine.rows == whole(2)
+
+
 def test_a_signal_leaves_a_result_of_the_batch_and_not_of_its_part(runs: Runs) -> None:
     runs.engine.limit, runs.engine.interrupt_at = 28, 3
     with pytest.raises(Interrupted):
