@@ -110,7 +110,8 @@ class Screen:
         line.append("too big  " if split.error else "in parts ", style="yellow")
         line.append(f" {short_name(split.model or 'selection')}  {months_of(split)}")
         line.append(f"  {split.stage}" if split.stage != "default" else "")
-        line.append(f"  → {len(split.parts)} parts, from {months_of(split.parts[0])} on", style="dim")
+        first = f", from {months_of(split.parts[0])} on" if split.parts else ""
+        line.append(f"  → {len(split.parts)} parts{first}", style="dim")
         line.append(f"\n    {split.error}" if split.error else "", style="dim")
         self._console.print(line)
 
