@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,7 @@ from sluice.errors import busy
 from sluice.ids import timestamp
 from sluice.jobs import Job, Wait, through
 from sluice.log import redact
-from sluice.records import Batch, BatchResult, Node, Plan, Status
+from sluice.records import Batch, BatchResult, Node, Part, Plan, Status
 from sluice.signals import Interrupted
 from sluice.state import Attempted, State
 
@@ -69,7 +70,9 @@ class Failed(Exception):
 class Attempts:
     """Carries out batches of one run, one at a time, each until it is done or beyond help.
 
-    Those of several workers share `attempted`. With `look_again` another of them has changed tables since.
+    Those of several workers share `attempted`. With `look_again` another of them has changed tables since. `cut` says into
+    which parts a batch that was too big goes, which are in its recorded outcome and carried out by others, or why it
+    cannot be cut.
     """
 
     engine: Engine
@@ -80,6 +83,7 @@ class Attempts:
     lock_wait_s: float
     rules: list[Rule]
     attempted: dict[str, Attempted] = field(default_factory=dict)
+    cut: Callable[[Batch], list[Part] | str] = lambda batch: ""
     told_of_hooks: bool = False
     interrupted: BatchResult | None = None  # what was in flight when a stop signal came
     look_again: bool = False
@@ -105,7 +109,7 @@ class Attempts:
                 attempt = next(tries)
                 yield from backoff.over()
                 with attempt:
-                    return self._settled(batch) or (yield from self._trying(batch))
+                    return self.settled(batch) or (yield from self._trying(batch))
         except Failed as failure:
             if failure.error_class == "busy":
                 raise busy(
@@ -115,19 +119,20 @@ class Attempts:
 
     def skip(self, batch: Batch, reason: str) -> BatchResult:
         """The recorded result of a batch that is not run, and why."""
-        return self._record(batch, result_of(self.plan, batch, "skipped", error=reason))
+        return self.record(batch, result_of(self.plan, batch, "skipped", error=reason))
 
-    def _settled(self, batch: Batch) -> BatchResult | None:
+    def settled(self, batch: Batch) -> BatchResult | None:
         """The result of a batch whose rows an earlier attempt has committed, or that nobody dares to repeat.
 
-        None when it is safe to run: never attempted, replaced as a whole, or known to have left nothing.
+        None when it is safe to run: never attempted, replaced as a whole, or known to have left nothing. What an
+        attempt has left where nothing rolls back is removed first.
         """
         before = self.attempted.get(batch.batch_id)
         if before is None or batch.full_refresh:
             return None
         committed = self.engine.committed(self._marker(batch, before.first))
         if committed is True:
-            return self._record(batch, result_of(self.plan, batch, "ok", recovered=True))
+            return self.record(batch, result_of(self.plan, batch, "ok", recovered=True))
         rolled_back = before.status == "failed" and self.plan.adapter in ROLL_BACK
         if committed and not rolled_back and not batch.repeatable:
             return result_of(
@@ -167,7 +172,7 @@ class Attempts:
         except Interrupted:
             yield from self.engine.cancelling()
             there = not batch.full_refresh and self.engine.committed(self._marker(batch, attempt)) is True
-            self.interrupted = self._record(
+            self.interrupted = self.record(
                 batch, result("ok", recovered=True) if there else result("cancelled", error="cancelled by a signal")
             )
             raise
@@ -175,16 +180,17 @@ class Attempts:
         self._tell_of_hooks(batch, outcome.hooks_s, time.monotonic() - began)
         notes = [redact(note) for note in outcome.notes]
         if outcome.status == "ok":
-            return self._record(batch, result("ok", nodes=nodes, notes=notes))
+            return self.record(batch, result("ok", nodes=nodes, notes=notes))
         if outcome.status == "lost":  # no outcome is recorded: it is unknown, and stays so until somebody has looked
             raise Failed(result("failed", error=outcome.error), "transient", "the dbt process died")
         error = redact(
             outcome.error or next((node.message for node in nodes if node.message), None) or "dbt gave no reason"
         )
         rule = error_classes.rule_for(error, self.plan.adapter, self.rules)
-        failed = self._record(
-            batch, result("failed", nodes=nodes, notes=notes, error=_advised(error, rule, outcome, batch))
-        )
+        parts = self.cut(batch) if rule.error_class == "too_big" and rule.splits else ""
+        if isinstance(parts, str):
+            error, parts = _advised(error, rule, outcome, batch, uncut=parts), []
+        failed = self.record(batch, result("failed", nodes=nodes, notes=notes, error=error, parts=parts))
         raise Failed(failed, rule.error_class, rule.why)
 
     def _tell_of_hooks(self, batch: Batch, hooks_s: float, batch_s: float) -> None:
@@ -197,7 +203,8 @@ class Attempts:
         if cost := hooks.projected(hooks_s, batch_s, self.plan.total - batch.seq):
             _log.warning("%s", cost)
 
-    def _record(self, batch: Batch, result: BatchResult) -> BatchResult:
+    def record(self, batch: Batch, result: BatchResult) -> BatchResult:
+        """Write an outcome down."""
         self.state.record(self.root_run_id, batch, result, self.plan.project)
         if result.status != "skipped":
             self._remember(batch, result.status, result.attempt)
@@ -259,7 +266,8 @@ def result_of(plan: Plan, batch: Batch, status: Status, **more) -> BatchResult:
     """A result with the identity of its batch."""
     return BatchResult(
         run_id=plan.run_id, batch_id=batch.batch_id, plan_id=batch.plan_id, seq=batch.seq, total=batch.total, wave=batch.wave,
-        model=batch.model, stage=batch.stage, window=batch.window, status=status, estimate=batch.estimate, **more,
+        model=batch.model, stage=batch.stage, window=batch.window, part_of=batch.part_of, status=status, estimate=batch.estimate,
+        **more,
     )  # fmt: skip
 
 
@@ -269,8 +277,9 @@ def _node(node) -> Node:
     )  # fmt: skip
 
 
-def _advised(error: str, rule: Rule, outcome: Outcome, batch: Batch) -> str:
+def _advised(error: str, rule: Rule, outcome: Outcome, batch: Batch, *, uncut: str) -> str:
     """An error with what the table of errors knows to do about it, said of the node that failed."""
+    error += f"\n  not in smaller parts: {uncut}" if uncut else ""
     if not rule.hint:
         return error
     node = next((node for node in outcome.nodes if node.status == "failed"), None)
@@ -291,6 +300,7 @@ def _file_name(batch: Batch) -> str:
         (batch.model or "selection").rsplit(".", 1)[-1],
         batch.stage,
         *([str(batch.window.start)] if batch.window else []),
+        *([batch.batch_id] if batch.part_of else []),
     ]
     return "-".join(
         "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in part)[:60] for part in parts

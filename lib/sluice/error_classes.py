@@ -4,7 +4,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from sluice.errors import misconfigured
 
@@ -13,13 +13,14 @@ ErrorClass = Literal["transient", "victim", "busy", "too_big", "permanent"]
 
 @dataclass(frozen=True)
 class Rule:
-    """One entry of the table; `adapter` None means any."""
+    """One entry of the table; `adapter` None means any. `splits`: what is too big may do in smaller batches."""
 
     error_class: ErrorClass
     pattern: re.Pattern[str]
     adapter: str | None
     why: str
     hint: str = ""
+    splits: bool = True
 
     def advice(self, message: str, **facts: str) -> str:
         """The hint, its {names} replaced by `facts` and by what the pattern's groups of these names found."""
@@ -69,7 +70,7 @@ def _rules(path: Path) -> list[Rule]:
         ) from None
 
 
-def _rule(entry: dict[str, str]) -> Rule:
+def _rule(entry: dict[str, Any]) -> Rule:
     if entry["class"] not in get_args(ErrorClass):
         raise ValueError(f"class {entry['class']!r} is none of {', '.join(get_args(ErrorClass))}")
     return Rule(
@@ -78,4 +79,5 @@ def _rule(entry: dict[str, str]) -> Rule:
         entry.get("adapter"),
         entry.get("why", ""),
         entry.get("hint", ""),
+        entry.get("split", True) is True,
     )

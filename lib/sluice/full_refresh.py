@@ -135,8 +135,9 @@ class FullRefresh(BaseModel):
     """The block itself. Its `start_date` and `batch_months` are the defaults of the stages.
 
     For the guards, where they cannot guess it: `partition_of` is the column that the stages divide, `date_column` the
-    one that windows go by, in the model's table, `source` the name of the ref or source that it is made from, and
-    `stages_feed` whether a month of one stage is computed from the other stages' months before it.
+    one that windows go by, in the model's table, `source` the name of the ref or source that it is made from,
+    `stages_feed` whether a month of one stage is computed from the other stages' months before it, and `min_window` the
+    shortest window that leaves the rows which a month would leave, for batches that are too big.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -148,6 +149,7 @@ class FullRefresh(BaseModel):
     date_column: StrictStr | None = None
     source: StrictStr | None = None
     stages_feed: StrictBool | None = None
+    min_window: Literal["day", "week", "month"] | None = None
     range_template: RangeTemplate | None = None
     enum_source: EnumSource | None = None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import added_stages, aside, coverage_sources, holes, planning, resuming
+from sluice import added_stages, aside, coverage_sources, holes, planning, resuming, splitting
 from sluice.checks import declared
 from sluice.command import Context
 from sluice.cumulative import reads_itself
@@ -101,6 +101,7 @@ def plan_batches(
         plan.publication = before.plan.publication
     elif state is not None:
         state.refuse_overlap(plan)
+    splitting.recall(state.sizes(plan.project, plan.target) if state is not None else {}, batches)
     yield plan
     yield from batches
     if (

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sluice import checks, forecasting, impact, planning, refill, resuming
+from sluice import checks, forecasting, impact, planning, refill, resuming, splitting
 from sluice.command import Context
 from sluice.errors import SluiceError, refused
 from sluice.guards import check as guards
@@ -101,6 +101,7 @@ def plan_refill(
         batches = resuming.rest(state, before, plan, batches, accept_drift=accept_drift)
     elif state is not None:
         state.refuse_overlap(plan)
+    splitting.recall(state.sizes(plan.project, plan.target) if state is not None else {}, batches)
     yield plan
     for batch in batches:
         if gate is not None and batch.wave > gate.wave:

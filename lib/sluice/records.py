@@ -19,6 +19,7 @@ RunStatus = Literal["RUNNING", "SUCCESS", "FAILED", "CANCELLED"]
 SyncStatus = Literal["success", "partial", "failed"]
 Verdict = Literal["ok", "warn", "fail"]
 Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
+WindowUnit = Literal["planned", "month", "week", "day"]
 Scalar = str | int | float | bool | None
 Vars = dict[str, Scalar | list[Scalar]]
 # Files and statements are named after runs: an id is no path, and nothing that could be quoted wrongly.
@@ -40,6 +41,34 @@ class Window(msgspec.Struct, frozen=True):
 
     start: date
     end: date
+
+
+class Fit(msgspec.Struct, frozen=True):
+    """How small the pieces of a model's stage have to be: windows of at most this unit, the stage in so many slices."""
+
+    window: WindowUnit = "planned"
+    slices: int = 1
+
+
+class Ways(msgspec.Struct, frozen=True):
+    """How a batch may be cut when it is too big: the shortest window that its model can write without harm to what is
+    beside it, and the vars by which its stage may be cut, `symbol` for a list, `index` for index_start to index_end.
+
+    `but` says what is in the way of going further, and what to do about it.
+    """
+
+    window: WindowUnit = "planned"
+    slices: list[str] = []
+    but: str = ""
+
+
+class Part(msgspec.Struct, kw_only=True):
+    """A part of a batch that was too big. `vars` are those that differ from the batch's; `slices` as in Fit."""
+
+    batch_id: str
+    window: Window
+    vars: Vars
+    slices: int = 1
 
 
 class PlannedModel(msgspec.Struct, kw_only=True):
@@ -168,6 +197,8 @@ class Batch(Record, kw_only=True, tag="batch"):
     must be in the result; `depends_on` the planned models on which they depend, however far away. Batches of one
     `wave` may run before the next barrier. `repeatable`: to run it twice does no harm, what follows removes duplicates.
     `estimate` is null where none was asked for, and where nothing like it was ever measured.
+    `ways` are those in which it may be cut when it is too big, `fit` what was learned from earlier ones that were:
+    it runs in parts of this size from the start. `part_of` is the batch that a part belongs to; parts are in no plan.
     """
 
     batch_id: str
@@ -188,6 +219,9 @@ class Batch(Record, kw_only=True, tag="batch"):
     expect: list[str]
     depends_on: list[str] = msgspec.field(default_factory=list)
     estimate: Estimate | None = None
+    ways: Ways | None = None
+    fit: Fit | None = None
+    part_of: str | None = None
 
 
 class Forecast(Record, kw_only=True, tag="forecast"):
@@ -261,6 +295,9 @@ class BatchResult(Record, kw_only=True, tag="batch_result"):
 
     `recovered` is true when an earlier attempt had committed the rows and only its outcome was lost. `notes` are what its
     models had to say to people, with the macro sluice.note. `estimate` is that of the batch, so that the forecast can be judged.
+    `in_parts` is how
+    many parts it was carried out in; 0: whole. In the state store alone are `parts`, into which it was cut then, and the
+    results of the parts, which name their batch: `part_of`.
     """
 
     batch_id: str
@@ -281,6 +318,23 @@ class BatchResult(Record, kw_only=True, tag="batch_result"):
     log_path: str | None = None
     recovered: bool = False
     estimate: Estimate | None = None
+    in_parts: int = 0
+    part_of: str | None = None
+    parts: list[Part] = msgspec.field(default_factory=list)
+    error: str | None = None
+
+
+class Split(Record, kw_only=True, tag="split"):
+    """A batch, or a part of one, is carried out in parts: it was too big (`error`), or those before it were (null)."""
+
+    batch_id: str
+    plan_id: str
+    seq: int
+    total: int
+    model: str | None = None
+    stage: str = "default"
+    window: Window | None = None
+    parts: list[Part]
     error: str | None = None
 
 
@@ -574,6 +628,7 @@ TYPES: dict[str, type[Record]] = {
         Forecast,
         Batch,
         Gate,
+        Split,
         BatchResult,
         PartitionResult,
         CheckResult,

@@ -57,7 +57,7 @@ def rest(state: State, before: Run, plan: Plan, batches: list[Batch], *, accept_
             hint=f"{planner} --resume --accept-drift to go on all the same, or: sluice-state discard {before.run_id}",
         )
     done = state.done(before.root_run_id)
-    strays = _strays(batches, done, state.attempted(before.root_run_id))
+    strays = _strays(batches, done, state.attempted(before.root_run_id), state.splits(before.root_run_id))
     replaced = {batch.model for batch in batches if batch.full_refresh}
     if incurable := sorted({str(b.model) for b in batches if b.model in strays - replaced}):
         raise refused(
@@ -76,8 +76,13 @@ def rest(state: State, before: Run, plan: Plan, batches: list[Batch], *, accept_
     return left
 
 
-def _strays(batches: list[Batch], done: dict[str, BatchResult], attempted: dict[str, Attempted]) -> set[str | None]:
-    """Models in which batches that are not in the plan any more have, or may have, left rows."""
+def _strays(
+    batches: list[Batch], done: dict[str, BatchResult], attempted: dict[str, Attempted], splits: list[BatchResult]
+) -> set[str | None]:
+    """Models in which batches that are neither in the plan any more nor parts of one that is have, or may have, left rows."""
     planned = {batch.batch_id for batch in batches}
+    for split in splits:  # a batch is cut before its parts are
+        if split.batch_id in planned:
+            planned |= {part.batch_id for part in split.parts}
     models = {batch_id: one.model for begun in (done, attempted) for batch_id, one in begun.items()}
     return {model for batch_id, model in models.items() if batch_id not in planned}

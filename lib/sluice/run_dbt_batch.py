@@ -2,25 +2,29 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import msgspec
 
-from sluice import aside, error_classes, metrics, planning
+from sluice import aside, error_classes, metrics, pace, planning, profiles
 from sluice.attempts import Attempts, Engine, result_of
 from sluice.command import Context
 from sluice.config import require_project
 from sluice.dbt_command_line import CommandLine
 from sluice.errors import SluiceError, bad_stream, refused
+from sluice.fitting import Fitting
 from sluice.forecasting import log_error
 from sluice.jobs import Job, Wait
 from sluice.lineage import Lineage, to_server
 from sluice.log import redact
+from sluice.pace import Pace
 from sluice.progress import Progress, watch
 from sluice.project import parse, start_engine
-from sluice.records import Batch, BatchResult, Estimate, Gate, Plan, Record, RunStatus
+from sluice.records import Batch, BatchResult, Estimate, Gate, Plan, Record, RunStatus, Split
 from sluice.signals import Interrupted
 from sluice.state import State
+from sluice.warehouse import connect
 from sluice.workers import Worker, side_by_side
 
 ONE_WRITER = ("duckdb",)  # adapters on which a second process cannot write while one does
@@ -34,6 +38,9 @@ class Options:
     max_failures: int | None  # None: any number
     dbt_command: str | None  # None: the warm session
     workers: int = 1
+    split: bool = True  # what is too big runs in parts
+    min_window: Literal["day", "week", "month"] = "day"  # of the parts
+    pace: bool = False  # wait while the warehouse is busy
 
 
 def run_dbt_batch(ctx: Context, options: Options) -> Generator[Record, None, int | None]:
@@ -85,6 +92,7 @@ class Run:
     workers: list[Worker] = field(default_factory=list)  # none in a rehearsal
     waiting: list[Batch] = field(default_factory=list)  # of one wave; read ahead when there are several workers
     told: list[tuple[Estimate | None, float]] = field(default_factory=list)  # forecast and measured
+    pace: Pace | None = None
     progress: Progress = field(default_factory=Progress)
     lineage: Lineage = field(default_factory=Lineage)
 
@@ -119,6 +127,7 @@ class Run:
             1, min(self.options.workers, len(plan.models), plan.pending)
         ):  # batches of a model never overlap
             engines.append(stack.enter_context(closing(engines[0].twin())))
+        self.pace = stack.enter_context(_pace(self.ctx, plan)) if self.options.pace else None
         self.progress = stack.enter_context(watch(plan))
         self.lineage = stack.enter_context(closing(to_server(config, plan)))
         rules = error_classes.load(config.error_classes)
@@ -130,12 +139,15 @@ class Run:
         self.finished = {
             batch_id
             for batch_id, result in self.done.items()
-            if result.run_id == plan.run_id or plan.intent == "refill"
+            if (result.run_id == plan.run_id or plan.intent == "refill") and result.part_of is None
         }
         attempted = state.attempted(root)
-        self.workers = [
-            Worker(Attempts(engine, state, plan, root, config.log_dir, config.lock_wait_s, rules, attempted)) for engine in engines
-        ]  # fmt: skip
+        for engine in engines:
+            attempts = Attempts(engine, state, plan, root, config.log_dir, config.lock_wait_s, rules, attempted)
+            fitting = Fitting(attempts, self.options.split, self.options.min_window)
+            if self.workers:
+                fitting.share(self.workers[0].fitting)
+            self.workers.append(Worker(fitting))
         self.ctx.log.info(
             "run %s: %s of %s on %s, %d of %d batches to do",
             plan.run_id, plan.intent, plan.project, plan.target, plan.pending, plan.total,
@@ -192,8 +204,8 @@ class Run:
 
     # -- batches --------------------------------------------------------------------------------------
 
-    def take(self, batch: Batch) -> Iterator[BatchResult]:
-        """Carry out one batch, or keep it until its wave is whole; yields the results of those that have ended."""
+    def take(self, batch: Batch) -> Iterator[BatchResult | Split]:
+        """Carry out one batch, or keep it until its wave is whole; yields the results of those that have ended, each Split before it."""
         if self._came_before(batch):
             return
         if not self.workers:
@@ -205,11 +217,14 @@ class Run:
         if len(self.workers) == 1:
             yield from self.wait_for_all()
 
-    def wait_for_all(self) -> Iterator[BatchResult]:
-        """Carry out what came; yields the results as they come."""
+    def wait_for_all(self) -> Iterator[BatchResult | Split]:
+        """Carry out what came; yields the results as they come, and before each what was split meanwhile."""
         batches, self.waiting = self.waiting, []
         with closing(side_by_side(batches, self.workers, self._carrying_out)) as ended:
             for batch, result in ended:
+                for worker in self.workers:
+                    yield from worker.fitting.told
+                    worker.fitting.told.clear()
                 self._count(batch, result)
                 self.progress.advance(result)
                 yield result
@@ -266,6 +281,8 @@ class Run:
         delay_s = self.options.delay_s if self.options.delay_s is not None else self.plan.delay_s
         if delay_s:
             yield Wait(most_s=delay_s)
+        if self.pace is not None:
+            self.pace.wait()
 
     def _count(self, batch: Batch, result: BatchResult) -> None:
         if result.status == "ok":
@@ -278,6 +295,15 @@ class Run:
             self.ctx.log.error(
                 "batch %d of %d: %s, stage %s: %s", batch.seq, batch.total, batch.model, batch.stage, result.error
             )
+
+
+def _pace(ctx: Context, plan: Plan) -> Pace:
+    """What looks at the plan's warehouse. Raises SluiceError (78) where its profile cannot be read."""
+    config = replace(ctx.config, target=plan.target)
+    credentials = profiles.load(config, msgspec.json.decode(str(plan.request.get("vars") or "{}")))
+    if not (rules := pace.load(credentials.adapter)):
+        ctx.log.warning("--pace: there is nothing to look at on %s", credentials.adapter)
+    return Pace(lambda: connect(credentials, tag=f"pace {plan.run_id}", read_only=True), rules)
 
 
 def _engine(ctx: Context, options: Options, plan: Plan) -> Engine:

@@ -26,6 +26,7 @@ from sluice.records import (
     Impact,
     NotifyResult,
     Overview,
+    Part,
     PartitionResult,
     Plan,
     PublishResult,
@@ -34,6 +35,7 @@ from sluice.records import (
     RunState,
     Savings,
     SetupCheck,
+    Split,
     Summary,
     SyncResult,
     SyncState,
@@ -110,6 +112,9 @@ class Screen:
         line = Text(f"  [{batch.seq}/{batch.total}] {months_of(batch)}{stage}{refresh}")
         if (estimate := batch.estimate) is not None:
             line.append(f"  {estimate.p50_s:.1f} s, p90 {estimate.p90_s:.1f} s", style="dim")
+        if batch.fit is not None:
+            slices = f", stage in {batch.fit.slices}" if batch.fit.slices > 1 else ""
+            line.append(f"  in parts: {batch.fit.window}{slices}", style="yellow")
         self._console.print(line)
 
     def impact(self, impact: Impact) -> None:
@@ -136,6 +141,16 @@ class Screen:
         line.append(f"; {forecast.left_out} batches are left for another time" if forecast.left_out else "")
         self._console.print(line)
 
+    def split(self, split: Split) -> None:
+        line = Text(f"[{split.seq}/{split.total}] ")
+        line.append("too big  " if split.error else "in parts ", style="yellow")
+        line.append(f" {short_name(split.model or 'selection')}  {months_of(split)}")
+        line.append(f"  {split.stage}" if split.stage != "default" else "")
+        first = f", from {months_of(split.parts[0])} on" if split.parts else ""
+        line.append(f"  → {len(split.parts)} parts{first}", style="dim")
+        line.append(f"\n    {split.error}" if split.error else "", style="dim")
+        self._console.print(line)
+
     def gate(self, gate: Gate) -> None:
         self._model = None
         self._console.print(Text(f"{gate.gate}, wave {gate.wave}: {gate.since} to {gate.to}", style="bold"))
@@ -146,6 +161,7 @@ class Screen:
         line.append(f" {short_name(result.model or 'selection')}  {months_of(result)}")
         line.append(f"  {result.stage}" if result.stage != "default" else "")
         line.append(f"  {result.duration_s:.2f} s" if result.duration_s else "", style="dim")
+        line.append(f"  in {result.in_parts} parts" if result.in_parts else "", style="dim")
         line.append("  (rows were there already)" if result.recovered else "", style="dim")
         line.append(f"\n    {result.error}" if result.error else "")
         self._console.print(line)
@@ -295,7 +311,7 @@ _CELLS = {
 _SYNC = {"success": "ok", "partial": "skipped", "failed": "failed"}
 _WORK = (BatchResult, PartitionResult, CheckResult, PublishResult, SyncResult)
 _VIEWS: dict[type[Record], Any] = {
-    Decision: Screen.decision, Plan: Screen.plan, Impact: Screen.impact, Forecast: Screen.forecast, Batch: Screen.batch, Gate: Screen.gate,
+    Decision: Screen.decision, Plan: Screen.plan, Impact: Screen.impact, Forecast: Screen.forecast, Batch: Screen.batch, Gate: Screen.gate, Split: Screen.split,
     BatchResult: Screen.batch_result, PartitionResult: Screen.partition_result, CheckResult: Screen.check_result, PublishResult: Screen.publish_result,
     SyncResult: Screen.sync_result, SyncState: Screen.sync_state, RunState: Screen.run_state, Coverage: Screen.coverage,
     DailyRun: Screen.daily_run, Savings: Screen.savings, Overview: Screen.overview, SetupCheck: Screen.setup_check,
@@ -325,10 +341,13 @@ def short_name(unique_id: str) -> str:
     return unique_id.rsplit(".", 1)[-1]
 
 
-def months_of(record: Batch | BatchResult) -> str:
-    """`2020-09`, or `2020-09 → 2020-11`: the first and the last month, which is in it."""
-    from sluice.windows import month_vars
+def months_of(record: Batch | BatchResult | Split | Part) -> str:
+    """`2020-09`, or `2020-09 → 2020-11`: the first and the last month, which is in it; of a part of a month its first and last day."""
+    from sluice.windows import window_vars
 
-    if not record.window:
+    if record.window is None:
         return "everything"
-    return " → ".join(dict.fromkeys(day[:7] for day in month_vars(record.window).values()))
+    given = window_vars(record.window)
+    if "start_date" in given:
+        return " → ".join(dict.fromkeys([given["start_date"], given["end_date"]]))
+    return " → ".join(dict.fromkeys(given[name][:7] for name in ("start_month", "end_month")))

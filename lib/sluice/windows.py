@@ -1,6 +1,6 @@
 """Windows: a span of months cut into half-open ranges that never overlap, leave no hole and never drift."""
 
-from datetime import date
+from datetime import date, timedelta
 
 from sluice.records import Window
 
@@ -33,3 +33,20 @@ def monthly_windows(start: date, to: date, batch_months: int) -> list[Window]:
 def month_vars(window: Window) -> dict[str, str]:
     """`start_month` and `end_month` as models expect them: first days of the first and last month, both inclusive."""
     return {"start_month": window.start.isoformat(), "end_month": add_months(window.end, -1).isoformat()}
+
+
+def is_whole_months(window: Window) -> bool:
+    """Whether no month is cut by the window."""
+    return window.start.day == 1 and window.end.day == 1
+
+
+def window_vars(window: Window) -> dict[str, str]:
+    """The vars that make a model write this window: its months, and `start_date` and `end_date` where it cuts one.
+
+    These are its first and its last day, both inclusive like the months; the macro month_window narrows the months by them.
+    """
+    last = window.end - timedelta(days=1)
+    months = {"start_month": month_start(window.start).isoformat(), "end_month": month_start(last).isoformat()}
+    if is_whole_months(window):
+        return months
+    return months | {"start_date": window.start.isoformat(), "end_date": last.isoformat()}

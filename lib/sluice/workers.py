@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 from sluice.attempts import Attempts
+from sluice.fitting import Fitting
 from sluice.jobs import Job, JobFailed, Jobs
 from sluice.records import Batch, BatchResult
 from sluice.schedule import Schedule
@@ -18,10 +19,14 @@ from sluice.signals import Interrupted, interruptible
 class Worker:
     """What carries out one batch at a time. `changed` are the models that others have run since its dbt last looked."""
 
-    attempts: Attempts
+    fitting: Fitting
     has_run: bool = False
     latest: str | None = None
     changed: set[str | None] = field(default_factory=set)
+
+    @property
+    def attempts(self) -> Attempts:
+        return self.fitting.attempts
 
     def carrying_out(self, batch: Batch) -> Job[BatchResult]:
         """dbt remembers which tables there are; it looks again when others may have made one that this batch can meet."""
@@ -29,7 +34,7 @@ class Worker:
         self.attempts.look_again = not self.changed.isdisjoint({None, batch.model, *batch.depends_on})
         if self.attempts.look_again:
             self.changed.clear()
-        return (yield from self.attempts.carrying_out(batch))
+        return (yield from self.fitting.carrying_out(batch))
 
 
 def side_by_side(

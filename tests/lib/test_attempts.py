@@ -199,7 +199,7 @@ def test_without_markers_only_what_was_rolled_back_runs_again(
     engine = FakeEngine(knows_commits=False)
     work, (batch, *_) = runs.on(engine)
     attempt = state.intend("run-1", "run-1", batch)
-    work._record(batch, result_of(work.plan, batch, status, attempt=attempt))
+    work.record(batch, result_of(work.plan, batch, status, attempt=attempt))
     work, _ = runs.on(engine)
     assert bool(work.carry_out(batch).status == "ok") is runs_again
     assert bool(engine.ran) is runs_again

@@ -166,7 +166,12 @@ CALLS = {
     "index_range_filter": (["i", 5], {"end": "70"}, "i >= 5 and i < 70"),
     "date_literal": (["2024-01-31"], {}, "cast('2024-01-31' as date)"),
 }
+MARCH = {"start_month": "2024-03-01", "end_month": "2024-03-01"}
 HOSTILE_VARS = [
+    (["month_filter", ["day"], {}], {"start_date": "2024-03-01' or '1' = '1", "end_date": "2024-03-01", **MARCH}),
+    (["month_filter", ["day"], {}], {"start_date": "2024-02-28", "end_date": "2024-03-01", **MARCH}),
+    (["month_filter", ["day"], {}], {"start_date": "2024-03-28", "end_date": "2024-04-01", **MARCH}),
+    (["month_filter", ["day"], {}], {"start_date": "2024-03-05", "end_date": "2024-03-04", **MARCH}),
     (["month_filter", ["day"], {}], {"start_month": "2024-03-01' or '1' = '1", "end_month": "2024-03-01"}),
     (["end_date", [], {}], {"incremental_end_date": "2024-03-09' or '1' = '1"}),
     (["lookback", [], {}], {"price_lookback_days": "1) or (1 = 1"}),
@@ -181,8 +186,11 @@ def test_on_each_engine_the_macros_filter_what_they_say_and_hostile_values_do_no
         ({}, "narrow", "other"),
         ({}, 2, 3),
         ({"price_lookback_days": 4, "other_days": 6}, 5, 7),
-        ({"start_month": "2024-03-01", "end_month": "2024-03-01"}, 10, 10),
+        (MARCH, 10, 10),
         ({"incremental_end_date": "2024-03-09"}, 1, 2),
+        ({**MARCH, "start_date": "2024-03-03", "end_date": "2024-03-05"}, 3, 3),
+        ({**MARCH, "start_date": "2024-03-10", "end_date": "2024-03-10"}, 1, 1),
+        ({**MARCH, "start_date": "2019-01-01"}, 10, 10),
     ]
     errors = user.dbt(
         operation("prepare"),
@@ -216,7 +224,10 @@ def test_on_each_engine_the_macros_filter_what_they_say_and_hostile_values_do_no
     assert (found["both"], found["named"]) == (["1"], ["1"])
     assert found["by var"] == ["1"] * 3
     assert sorted(symbol for (symbol,) in user.query(f"select symbol from {user.schema}.kept")) == sorted(HOSTILE)
-    assert [found["narrow"], found["other"]] == [["10", "2", "5", "10", "1"], ["10", "3", "7", "10", "2"]]
+    assert [found["narrow"], found["other"]] == [
+        ["10", "2", "5", "10", "1", "3", "1", "10"],
+        ["10", "3", "7", "10", "2", "3", "1", "10"],
+    ]
 
 
 def test_the_hooks_bound_a_session_on_clickhouse_and_give_it_back_as_it_was(clickhouse_target, tmp_path):

@@ -28,6 +28,7 @@ MESSAGES = [
     ("clickhouse", "Code: 319. DB::Exception: Unknown status, client must retry. (UNKNOWN_STATUS_OF_INSERT)", "transient"),
     ("clickhouse", "Code: 373. DB::Exception: Session abc is locked by a concurrent client. (SESSION_IS_LOCKED)", "transient"),
     ("clickhouse", "Code: 999. Coordination::Exception: Session expired (KEEPER_EXCEPTION)", "transient"),
+    ("clickhouse", "Code: 307. DB::Exception: Limit for rows or bytes to read exceeded (TOO_MANY_BYTES)", "too_big"),
     ("clickhouse", "Code: 60. DB::Exception: Table default.nope does not exist. (UNKNOWN_TABLE)", "permanent"),
     ("clickhouse", "Code: 497. DB::Exception: default: Not enough privileges. (ACCESS_DENIED)", "permanent"),
     ("clickhouse", "Code: 516. DB::Exception: default: Authentication failed. (AUTHENTICATION_FAILED)", "permanent"),
@@ -54,7 +55,8 @@ MESSAGES = [
     ("postgres", "permission denied for table orders", "permanent"),
     ("postgres", "relation \"orders\" does not exist\nLINE 3: from orders", "permanent"),
     ("postgres", "password authentication failed for user \"me\"", "permanent"),
-    ("postgres", "canceling statement due to statement timeout", "permanent"),
+    ("postgres", "canceling statement due to statement timeout", "too_big"),
+    ("postgres", "canceling statement due to user request", "permanent"),
     ("postgres", "duplicate key value violates unique constraint \"orders_pkey\"\nDETAIL:  Key (id)=(40001) already exists.", "permanent"),
     ("postgres", "invalid input syntax for type integer: \"0x53200\"", "permanent"),
     # DuckDB

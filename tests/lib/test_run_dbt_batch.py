@@ -15,10 +15,11 @@ from sluice.config import Config, load
 from sluice.dbt_engine.wire import ProjectInfo
 from sluice.errors import BAD_STREAM, BUSY, CONFIG, REFUSED, SluiceError
 from sluice.jobs import Wait
-from sluice.records import Batch, BatchResult, Plan, Record
+from sluice.records import Batch, BatchResult, Plan, Record, Ways
 from sluice.run_dbt_batch import Options
 from sluice.signals import Interrupted
 from sluice.state import State
+from sluice.view import Screen
 
 BROKEN = "Binder Error: no such column"
 
@@ -32,6 +33,7 @@ class Stand:
     results: list[BatchResult] = field(default_factory=list)
     code: int | None = None
     kept: list[Record] = field(default_factory=list)
+    told: list[Record] = field(default_factory=list)
 
     def run(
         self,
@@ -49,7 +51,8 @@ class Stand:
         running = run_dbt_batch.run_dbt_batch(context, Options(delay_s, max_failures, "fake"))
         try:
             while True:
-                self.results.append(next(running))
+                record = next(running)
+                (self.results if isinstance(record, BatchResult) else self.told).append(record)
         except StopIteration as end:
             self.code = end.value
         finally:
@@ -159,6 +162,31 @@ def test_a_rehearsal_touches_nothing(stand: Stand) -> None:
     assert (stand.engine.ran, stand.code, stand.kept) == ([], None, [])
     assert not stand.config.state_dir.exists()
     assert not stand.config.log_dir.exists()
+
+
+def test_what_is_too_big_is_told_and_counts_as_one_batch(stand: Stand, capfd: pytest.CaptureFixture) -> None:
+    plan, batches = a_plan(months_of(ways=Ways("day")))
+    stand.engine.steps[batches[0].batch_id] = ["Out of Memory Error: could not allocate block"]
+    assert stand.run(plan, batches) == ["ok"] * 3
+    assert [result.in_parts for result in stand.results] == [5, 5, 5]
+    assert (stand.run_status(), len(stand.engine.ran), set(stand.engine.rows.values())) == ("SUCCESS", 16, {1})
+    for record in (*stand.told, *stand.results):
+        Screen(1).write(record)
+    seen = capfd.readouterr().out
+    assert "[1/3] too big   orders  2024-01  → 5 parts, from 2024-01-01 → 2024-01-07 on" in seen
+    assert "[2/3] in parts  orders" in seen
+    assert "in 5 parts" in seen.splitlines()[-1]
+    again, rest = a_plan(months_of(ways=Ways("day")), run_id="run-2")
+    assert stand.run(again, rest) == ["ok"] * 3, "another plan is not told of the parts of this one"
+
+
+def test_a_wave_that_ran_in_parts_leaves_the_run_open_for_the_next(stand: Stand) -> None:
+    plan, batches = a_plan(months_of(ways=Ways("day")))
+    stand.engine.steps[batches[0].batch_id] = ["Out of Memory Error: could not allocate block"]
+    stand.run(plan, batches[:1])
+    assert stand.run_status() == "RUNNING"
+    assert stand.run(plan, batches) == ["ok"] * 3
+    assert (stand.run_status(), stand.results[0].in_parts, stand.results[0].parts) == ("SUCCESS", 5, [])
 
 
 def test_an_empty_plan_succeeds(stand: Stand) -> None:

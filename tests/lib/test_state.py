@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import ORDERS, TOTALS, a_batch, a_plan, a_result, months_of
+from builders import ORDERS, TOTALS, a_batch, a_plan, a_result, months_of, window
 
 from sluice.errors import BUSY, CONFIG, REFUSED, UNAVAILABLE, SluiceError
-from sluice.records import Batch, Node, Plan
+from sluice.records import Batch, Fit, Node, Part, Plan
 from sluice.state import Attempted, State
 from sluice.state.store import SCHEMA_VERSION
 
@@ -335,6 +335,32 @@ def test_replacing_a_table_undoes_what_was_done_in_it(state: State) -> None:
     assert done(state, root, batches[1], "failed", run_id="run-2") == 2
     assert state.attempted(root)[batches[1].batch_id] == Attempted(ORDERS, "failed", 2)
     assert state.done(root).keys() == {batch.batch_id for batch in (batches[0], *batches[3:])}
+
+
+def test_what_was_cut_into_parts_is_remembered_and_says_which_sizes_fit(state: State) -> None:
+    plan, batches = a_plan()
+    root = begun(state, plan)
+    first, second, _ = batches
+    week = window("2024-01-01", "2024-01-08")
+    part = Part(batch_id="part", window=week, vars={"start_date": "2024-01-01", "end_date": "2024-01-07"})
+    cut = a_result(first, "failed", parts=[part], error="too big", attempt=1)
+    for batch, result in [
+        (first, cut),
+        (second, a_result(second, "failed", error='"parts":[{ in words is none')),
+        (first, a_result(first, part_of=first.batch_id)),
+        (first, a_result(first, in_parts=1)),
+        (second, a_result(second)),
+    ]:
+        if result.part_of:
+            result.batch_id, result.window = "part", week
+        state.record(root, batch, result, "shop")
+    assert state.splits(root) == [cut]
+    assert state.splits("another") == []
+    month = Fit("month")
+    assert state.sizes("shop", "dev") == {
+        (ORDERS, "default"): [(month, Fit("week")), (Fit("week"), None), (month, None)]
+    }
+    assert state.sizes("shop", "prod") == {}
 
 
 def test_a_person_says_what_became_of_a_batch(state: State) -> None:

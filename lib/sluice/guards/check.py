@@ -8,7 +8,7 @@ from typing import Any
 from sluice import full_refresh
 from sluice.errors import SluiceError, refused, suggestion
 from sluice.full_refresh import FullRefresh
-from sluice.guards import coverage, facts, hooks, ignored_vars, layout, order, populated, rendered, replaced
+from sluice.guards import coverage, cuts, facts, hooks, ignored_vars, layout, order, populated, rendered, replaced
 from sluice.guards.case import NAMES, Case, Finding
 from sluice.manifest import Manifest, meta_of
 from sluice.project import Project
@@ -52,7 +52,8 @@ def check(
 ) -> None:
     """Judge a plan before it leaves the planner; see `findings`.
 
-    Raises SluiceError (2) with everything that is refused; warnings, and what was allowed, go to the log.
+    The batches are told the ways in which they may be cut. Raises SluiceError (2) with everything that is refused;
+    warnings, and what was allowed, go to the log.
     """
     refuse_unknown(allow)
     enforce(findings(project, plan, batches, today=today, base_vars=base_vars, look=look, grown=grown), allow)
@@ -78,6 +79,8 @@ def findings(
     )  # fmt: skip
     if look and case.windowed:
         case = _with_facts(case, project)
+    for batch in batches:
+        batch.ways = cuts.ways(case, batch)
     return judge(case)
 
 

@@ -26,7 +26,7 @@ MOST_VALUES = 10_000
 _log = logging.getLogger("sluice")
 _TEXT = {"clickhouse": "toString({})", "postgres": "({})::text", "duckdb": "({})::varchar"}
 _DATE = {"clickhouse": "toDate({})", "postgres": "({})::date", "duckdb": "({})::date"}
-_FILTERED = re.compile(
+FILTERED = re.compile(
     r"apply_monthly_incremental_filter\(\s*['\"](?:\w+\.)?(\w+)['\"]|(?:month|window)_filter\(\s*['\"](?:\w+\.)?(\w+)['\"]"
 )
 _USUAL_DAYS = ("day", "date", "month", "block_date", "ds", "dt")
@@ -316,7 +316,7 @@ def date_column(node: Node, block: FullRefresh | None, there: Iterable[str]) -> 
 
 def source_date_column(node: Node, block: FullRefresh, there: Mapping[str, str]) -> str | None:
     """The column of a source that the model's filter compares with the window."""
-    filtered = [name for match in _FILTERED.finditer(node.raw_code) for name in match.groups() if name]
+    filtered = [name for match in FILTERED.finditer(node.raw_code) for name in match.groups() if name]
     for name in filtered:
         if name in there:
             return name

@@ -12,9 +12,9 @@ from sluice.manifest import Node, meta_of
 from sluice.records import Batch
 from sluice.windows import month_start
 
-_COMMENT = re.compile(r"\{#.*?#\}|--[^\n]*|/\*.*?\*/", re.DOTALL)
+COMMENT = re.compile(r"\{#.*?#\}|--[^\n]*|/\*.*?\*/", re.DOTALL)
 # What two copies of a row make wrong. The greatest and the least of them stay what they are.
-_ADDS_UP = re.compile(
+ADDS_UP = re.compile(
     r"\b(?:sum|count|avg|total|median|group_?array|array_agg|string_agg|listagg|stddev\w*|quantile\w*|list)(?:_?if)?\s*\(",
     re.IGNORECASE,
 )
@@ -97,7 +97,7 @@ def _adds_up(case: Case, uid: str, source: str) -> bool:
             for name in node.depends_on.macros
             if name in case.manifest.macros and not name.startswith(_DBTS_OWN)
         ]
-        if any(_ADDS_UP.search(_COMMENT.sub("", code)) for code in (node.raw_code, *macros)):
+        if any(ADDS_UP.search(COMMENT.sub("", code)) for code in (node.raw_code, *macros)):
             return True
     return False
 

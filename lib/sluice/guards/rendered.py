@@ -68,7 +68,7 @@ class ConfigReads:
 
     def of(self, node: Node) -> set[str]:
         """Their names; EVERY among them when one is not written out, or a computation hides which."""
-        calls = list(_config_calls(node.raw_code))
+        calls = list(config_calls(node.raw_code))
         words = {word for call in calls for word in _words(call)}
         if "var" not in words and words <= _PLAIN:
             return set()
@@ -110,7 +110,7 @@ def _words(call: str) -> set[str]:
     return {word[1] for word in _WORD.finditer(_TEXT.sub("''", call)) if not word[2]}
 
 
-def _config_calls(code: str) -> Iterator[str]:
+def config_calls(code: str) -> Iterator[str]:
     """The argument lists of config(...) in a model's code."""
     for call in _CALL.finditer(code):
         depth = 1

@@ -7,7 +7,7 @@ step. An intent without an outcome is *unknown*: whoever resumes finds out what 
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -19,7 +19,8 @@ from sluice import __version__
 from sluice.errors import busy, misconfigured, refused
 from sluice.ids import timestamp
 from sluice.planning import GO_ON
-from sluice.records import Batch, BatchResult, Node, Plan, PlannedModel, RunStatus
+from sluice.records import Batch, BatchResult, Fit, Node, Plan, PlannedModel, RunStatus
+from sluice.splitting import size_of, unit_of
 from sluice.state.store import Lock, Store, some
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ _STANDING = """
     )
     SELECT {columns} FROM batch_event LEFT JOIN replaced USING (model_name)
     WHERE root_run_id = $root AND seq >= coalesce(since, 0) AND {where} ORDER BY seq"""
+
+_WITH_PARTS = '%"parts":[{%'  # how a record of a batch that was cut is written
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -369,7 +372,7 @@ class State:
                 raise busy(
                     f"run {run.run_id} is at work on {some(shared)} since {run.run_started_at} (pid {run.pid} on {run.host})"
                 )
-            done = len(self.done(run.root_run_id))
+            done = sum(result.part_of is None for result in self.done(run.root_run_id).values())
             same = run.plan.plan_id == plan.plan_id
             raise refused(
                 f"{'this plan' if same else f'another plan for {some(shared)}'} was begun at {run.run_started_at} "
@@ -399,7 +402,8 @@ class State:
     def record(self, root: str, batch: Batch, result: BatchResult, project: str) -> None:
         """Record the outcome of an attempt: of its nodes first, since it is the outcome of the batch that counts."""
         planned = self._planned.get(result.run_id, {})
-        nodes = [_node_row(node, batch, result, project, planned.get(node.unique_id)) for node in result.nodes]
+        own = [] if result.in_parts else result.nodes  # those of its parts are there already
+        nodes = [_node_row(node, batch, result, project, planned.get(node.unique_id)) for node in own]
         with self.store.transaction():
             if nodes:
                 self.store.insert("model_event", nodes)
@@ -423,6 +427,50 @@ class State:
         """How many batches of a plan are done: what `done` has, without reading their results."""
         rows = self.store.rows(_STANDING.format(columns="batch_id", where="status = 'ok'"), {"root": root})
         return len(set(rows))
+
+    def splits(self, root: str) -> list[BatchResult]:
+        """The outcomes of a plan in which a batch was cut into parts, oldest first; also those that were undone since."""
+        rows = self.store.rows(
+            "SELECT result FROM batch_event WHERE root_run_id = $root AND event = 'outcome' AND result LIKE $parts ORDER BY seq",
+            {"root": root, "parts": _WITH_PARTS},
+        )
+        return [self._decoded(result, BatchResult) for (result,) in rows]
+
+    def sizes(
+        self, project: str, target: str, *, plans: int = 20
+    ) -> dict[tuple[str, str], list[tuple[Fit, Fit | None]]]:
+        """What ran and what was too big, oldest first, by model and stage of which something was: see splitting.learn.
+
+        Of the latest plans only: how much fits may change.
+        """
+        latest = self.store.rows(
+            f"""SELECT root_run_id FROM run_event WHERE event = 'began' AND project_name = $project AND environment = $target
+                GROUP BY root_run_id ORDER BY max(seq) DESC LIMIT {plans}""",
+            {"project": project, "target": target},
+        )
+        splits = {root: self.splits(root) for (root,) in reversed(latest)}
+        cut = {(split.model, split.stage) for some_splits in splits.values() for split in some_splits}
+        events: dict[tuple[str, str], list[tuple[Fit, Fit | None]]] = {}
+        for root, own in splits.items():
+            for model, stage, size, parts in self._sizes(root, own) if cut else ():
+                if (model, stage) in cut:
+                    events.setdefault((model, stage), []).append((size, parts))
+        return events
+
+    def _sizes(self, root: str, splits: list[BatchResult]) -> Iterator[tuple[str, str, Fit, Fit | None]]:
+        slices = {part.batch_id: part.slices for split in splits for part in split.parts}
+        rows = self.store.rows(
+            """SELECT result FROM batch_event WHERE root_run_id = $root AND event = 'outcome'
+               AND window_start IS NOT NULL AND status IN ('ok', 'failed') ORDER BY seq""",
+            {"root": root},
+        )
+        for (record,) in rows:
+            result = self._decoded(record, BatchResult)
+            if result.window is None or result.model is None or result.in_parts:
+                continue
+            size = Fit(unit_of(result.window), slices.get(result.batch_id, 1))
+            if result.parts or result.status == "ok":
+                yield result.model, result.stage, size, size_of(result.parts) if result.parts else None
 
     def attempted(self, root: str) -> dict[str, Attempted]:
         """The batches of a plan that may have left rows in a table as it is now, by batch_id.

@@ -1,9 +1,11 @@
 {#-
   Returns the window of the batch as {start, end}: text dates, half-open, so end is the first day
-  of the month after end_month. None when the batch has no window. Anything but the first day of a month is refused: it
-  would silently cut a month in two.
+  of the month after end_month, or the day after end_date. None when the batch has no window. Anything but the first day
+  of a month is refused: it would silently cut a month in two.
 
   vars  start_month, end_month: first day of the first and of the last month, both inclusive
+        start_date, end_date: first and last day, both inclusive, where the batch takes only part of its months. They
+        count only together and beside the months, in which they must lie: alone they may be a project's own.
 -#}
 {% macro month_window() -%}
     {%- set start, last = var('start_month', none), var('end_month', none) -%}
@@ -25,5 +27,5 @@
     {%- set first, last = start | string, last | string -%}
     {%- set year, month = last[:4] | int, last[5:7] | int -%}
     {%- set end = modules.datetime.date(year + month // 12, month % 12 + 1, 1) -%}
-    {{ return({'start': first, 'end': end | string}) }}
+    {{ return(sluice.days_of({'start': first, 'end': end | string})) }}
 {%- endmacro %}

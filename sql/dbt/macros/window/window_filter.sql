@@ -1,5 +1,5 @@
 {#-
-  Returns a condition: the column lies in the days that this run writes. With months those; without,
+  Returns a condition: the column lies in the days that this run writes. With months those, or the days of them; without,
   when incremental, the last loaded day less the lookback and all after it; else every day. Up to
   var incremental_end_date, inclusive, where that is set.
 

@@ -1,6 +1,6 @@
 {#-
-  Returns the first day that an incremental run writes: the first of start_month, or without a
-  window the last loaded day less the lookback.
+  Returns the first day that an incremental run writes: the first of start_month, or start_date, or
+  without a window the last loaded day less the lookback.
 
   target_column  date column of the model's own table
   lookback_days  days; see lookback
