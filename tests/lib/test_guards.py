@@ -631,12 +631,12 @@ def test_g12(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "found"),
     [
-        ({}, ["G14"]),
-        ({"sql": "select {{ var('start_month') }}"}, ["G14"]),
+        ({}, ["G14?"]),
+        ({"sql": "select {{ var('start_month') }}"}, ["G14?"]),
         ({"sql": "select {{ var('start_month') }} {{ var('end_month') }}"}, []),
-        ({"sql": "select start_month, end_month"}, ["G14"]),
+        ({"sql": "select start_month, end_month"}, ["G14?"]),
         ({"sql": "select {{ var(name) }}"}, []),
-        ({"sql": "select {{ var('start_month') }} {{ var('end_month') }}", "block": TWO}, ["G14"]),
+        ({"sql": "select {{ var('start_month') }} {{ var('end_month') }}", "block": TWO}, ["G14?"]),
         ({"unique_key": "id", "incremental_strategy": "delete+insert"}, ["G14?"]),
         ({"materialized": "table"}, ["G01"]),
         ({"block": {"start_date": "2024-06-01"}}, []),  # one batch

@@ -21,7 +21,7 @@ _QUOTED = re.compile(r"""(['"])(\w+)\1""")
 
 
 def ignored_vars(case: Case) -> Iterator[Finding]:
-    """Models of several batches that do not read what tells these apart: refused where the rows of each are added."""
+    """Models of several batches that do not read what tells these apart: a warning, loudest where the rows of each are added."""
     use = VarUse(case.manifest)
     for uid, batches in case.windowed.items():
         if len(batches) == 1 and batches[0].full_refresh:
@@ -36,7 +36,7 @@ def ignored_vars(case: Case) -> Iterator[Finding]:
             "G14", uid,
             f"it does not read {', '.join(names)}: each of its {len(batches)} batches would write all rows"
             + (f", and they would be there {len(batches)} times" if adds and len(batches) > 1 else ""),
-            fix(node), "refuse" if adds else "warn",
+            fix(node), "warn",  # vars may reach a model by ways that cannot be seen here
         )  # fmt: skip
 
 
