@@ -122,6 +122,8 @@ bench: $(READY) ## What is claimed about speed, measured against what a user wou
 	@.venv/bin/python bench/market.py
 	@.venv/bin/python bench/report.py
 	@.venv/bin/python bench/workers.py
+	@.venv/bin/python bench/pipe.py
+	@.venv/bin/python bench/microbatch.py
 
 docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
 	@PYTHONPATH=lib .venv/bin/python -m sluice.docs

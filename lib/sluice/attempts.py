@@ -277,7 +277,7 @@ def _node(node) -> Node:
     )  # fmt: skip
 
 
-def _advised(error: str, rule: Rule, outcome: Outcome, batch: Batch, *, uncut: str) -> str:
+def _advised(error: str, rule: Rule, outcome: Outcome, batch: Batch, *, uncut: str = "") -> str:
     """An error with what the table of errors knows to do about it, said of the node that failed."""
     error += f"\n  not in smaller parts: {uncut}" if uncut else ""
     if not rule.hint:
