@@ -135,6 +135,7 @@ def test_stale_rows_are_replaced_and_refused_where_the_model_can_only_append(sho
     assert caught.value.code == "guard_g03"
 
 
+@pytest.mark.long
 def test_a_plan_of_holes_goes_on_with_what_was_found_then(shop: Covered) -> None:
     planned = shop.only("appended", "gaps")
     assert sorted(cells_of(planned)) == sorted(ALL)

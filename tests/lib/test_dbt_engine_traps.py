@@ -123,6 +123,7 @@ def test_naming_macros_reading_vars(tmp_path: Path) -> None:
     assert engines == {"source_a": {"warm"}, "of_source": {"warm"}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("files", "settings"),
     [
@@ -148,6 +149,7 @@ def test_yaml_reading_a_var_gets_a_parse_of_its_own(tmp_path: Path, files: dict,
 GRAPH = "select '{{ graph.nodes['model.traps.tagged'].tags | join(',') }}' as tags"
 
 
+@pytest.mark.long
 def test_a_model_that_walks_the_graph_gets_a_parse_of_its_own(tmp_path: Path) -> None:
     models = {
         "tagged": "{{ config(tags=['t_' ~ var('stage', 'none')]) }} select 1 as one",
@@ -176,6 +178,7 @@ def test_enabled_by_a_var(tmp_path: Path) -> None:
     assert "model.traps.nonesuch (not in the project)" in absent.error
 
 
+@pytest.mark.long
 def test_a_disabled_twin_that_a_var_enables_takes_over_the_ref(tmp_path: Path) -> None:
     package = {
         "package/dbt_project.yml": "name: package\nversion: '1.0.0'\nprofile: engine\n",

@@ -104,6 +104,7 @@ def test_clickhouse_that_may_take_little_memory_keeps_nothing_of_a_month_that_wa
     assert undone == "1\n", "what the second stage's month may have left was looked for before its parts began"
 
 
+@pytest.mark.long
 def test_postgres_that_may_take_little_time(tmp_path: Path, postgres: Postgres, postgres_target: Credentials) -> None:
     sql = f"select symbol, day, 1 as n, cast(pg_sleep(0.06) as text) as code from {{{{ source('raw', 'entries') }}}} {FILTER}"
     schema, at = postgres_target.schema, postgres_target.fields
