@@ -149,7 +149,7 @@ def _knows_no_days(case: Case, batch: Batch, node: Node, code: str) -> str:
     """Why the vars of a part would not reach its SQL, and what to do; empty where they do."""
     macro = case.manifest.macros.get("macro.sluice.month_window")
     if not FILTERED.search(code) or macro is None:
-        return "its SQL does not filter by the days of a part: {{ sluice.apply_monthly_incremental_filter('day') }}"
+        return "its SQL does not filter by the days of a part, as sluice.apply_monthly_incremental_filter does"
     if "days_of" not in macro.macro_sql:
         return "the project's copy of the package sluice knows no days: dbt deps"
     if _MONTHS_BY_HAND.search(code) or "month_window" in code:
