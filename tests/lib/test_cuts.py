@@ -9,6 +9,7 @@ from test_guards import TO, Project
 
 from sluice.guards import cuts
 from sluice.guards.case import Case
+from sluice.pipe import refuse_jinja
 from sluice.records import Ways
 
 APPEND: dict[str, Any] = {"incremental_strategy": "append", "block": {}}
@@ -44,6 +45,7 @@ def ways(
     )
     found = cuts.ways(case, batches[0])
     assert found is not None
+    refuse_jinja(found.but)  # it travels in the plan
     return found
 
 
