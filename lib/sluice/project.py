@@ -165,6 +165,9 @@ def parse(engine: Engine, config: Config, *, write_manifest: bool = False) -> Pr
     except EngineError as problem:
         engine.close()
         raise _as_sluice_error(problem, config) from None
+    except BaseException:  # a stop signal: dbt is gone before we are
+        engine.close()
+        raise
 
 
 def _as_sluice_error(problem: EngineError, config: Config) -> SluiceError:

@@ -118,13 +118,19 @@ class Screen:
         self._console.print(line)
 
     def impact(self, impact: Impact) -> None:
-        line = Text("  " * min(max(impact.depth, 0), 40)).append(".".join(impact.node.split(".")[2:] or [impact.node]), style="bold")
+        line = Text("  " * min(max(impact.depth, 0), 40)).append(
+            ".".join(impact.node.split(".")[2:] or [impact.node]), style="bold"
+        )
         line.append(f"  {_EFFECTS[impact.effect]}", style="cyan" if impact.effect == "read" else "default")
         if impact.window is not None:
             line.append(f" {impact.window.start} to {impact.window.end - timedelta(days=1)}", style="not bold default")
         if impact.waves:
             waves = f"{impact.waves[0]}" + (f"-{impact.waves[-1]}" if len(impact.waves) > 1 else "")
-            took = f"{impact.p50_s:.1f} s, p90 {impact.p90_s:.1f} s" if None not in (impact.p50_s, impact.p90_s) else "unknown time"
+            took = (
+                f"{impact.p50_s:.1f} s, p90 {impact.p90_s:.1f} s"
+                if None not in (impact.p50_s, impact.p90_s)
+                else "unknown time"
+            )
             line.append(f"  wave {waves}, {impact.batches} batches, {took}", style="dim")
         self._console.print(line)
 

@@ -589,7 +589,7 @@ def test_g13_a_refill_of_what_was_never_built_leaves_the_gap_alone(
     duck.build("keyed")
     assert duck.run(duck.plan_refill("keyed", "2024-03-10")) == []  # near miss: it is there
     assert duck.rows("keyed") == ONCE
-    assert not warned.records
+    assert "G13" not in warned.text
 
 
 def test_g02_lets_a_refill_of_whole_months_through(house: OnClickHouse) -> None:
