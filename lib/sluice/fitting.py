@@ -5,6 +5,7 @@ Into which parts it was cut is in the state before the first of them begins, so 
 """
 
 import logging
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -48,9 +49,12 @@ class Fitting:
             self.learned = {key: learn(events) for key, events in sizes.items()} | self.learned
         self.attempts.cut = self._cut
 
-    def share(self, other: "Fitting") -> None:
-        """Know what another worker's knows from now on: the batches of a model may come to either."""
-        self._cut_before, self._slices, self.learned = other._cut_before, other._slices, other.learned
+    def beside(self, attempts: Attempts) -> "Fitting":
+        """The same for another worker. What either comes to know both do: the batches of a model may come to either."""
+        other = copy(self)
+        other.attempts, other.told = attempts, []
+        attempts.cut = other._cut
+        return other
 
     @property
     def _state(self) -> State:

@@ -143,7 +143,7 @@ def _plan(
     if of_model is not None:
         nodes = [node for node in nodes if node.unique_id in of_model]
     for node in nodes:
-        _refuse_kept(node, request)
+        _refuse_kept(node, request, (of_model or {}).get(node.unique_id))
     if request.aside:
         aside.refuse_unfit(manifest, [node.unique_id for node in nodes], info.adapter)
 
@@ -328,8 +328,8 @@ def _only(staged: dict[str, list[ResolvedStage]], wanted: list[str]) -> dict[str
     return {uid: stages for uid, stages in kept.items() if stages}
 
 
-def _refuse_kept(node: Node, request: Request) -> None:
-    anew = not _appends(request) or _rewrites_whole((_by_model(request) or {}).get(node.unique_id))
+def _refuse_kept(node: Node, request: Request, found: list[Hole] | None) -> None:
+    anew = not _appends(request) or _rewrites_whole(found)
     if node.config.get("full_refresh") is False and anew:
         raise refused(
             f"{_file(node)}: model {node.name} has full_refresh: false, so dbt would append the rebuild to what is there",

@@ -142,12 +142,11 @@ class Run:
             if (result.run_id == plan.run_id or plan.intent == "refill") and result.part_of is None
         }
         attempted = state.attempted(root)
-        for engine in engines:
-            attempts = Attempts(engine, state, plan, root, config.log_dir, config.lock_wait_s, rules, attempted)
-            fitting = Fitting(attempts, self.options.split, self.options.min_window)
-            if self.workers:
-                fitting.share(self.workers[0].fitting)
-            self.workers.append(Worker(fitting))
+        first, *others = [
+            Attempts(engine, state, plan, root, config.log_dir, config.lock_wait_s, rules, attempted) for engine in engines
+        ]  # fmt: skip
+        fitting = Fitting(first, self.options.split, self.options.min_window)
+        self.workers = [Worker(fitting), *(Worker(fitting.beside(attempts)) for attempts in others)]
         self.ctx.log.info(
             "run %s: %s of %s on %s, %d of %d batches to do",
             plan.run_id, plan.intent, plan.project, plan.target, plan.pending, plan.total,

@@ -46,6 +46,7 @@ def ways(
     found = cuts.ways(case, batches[0])
     assert found is not None
     refuse_jinja(found.but)  # it travels in the plan
+    assert list(cuts.of_plan(case, batches)) == [cuts.ways(case, batch) for batch in batches]
     return found
 
 

@@ -79,8 +79,8 @@ def findings(
     )  # fmt: skip
     if look and case.windowed:
         case = _with_facts(case, project)
-    for batch in batches:
-        batch.ways = cuts.ways(case, batch)
+    for batch, found in zip(batches, cuts.of_plan(case, batches), strict=True):
+        batch.ways = found
     return judge(case)
 
 

@@ -4,11 +4,12 @@ When in doubt it may not: a batch that fails says why, where a wrong part would 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sluice.cumulative import reads_itself
 from sluice.guards.case import Case
 from sluice.guards.facts import FILTERED
+from sluice.guards.ignored_vars import WINDOW
 from sluice.guards.order import ADDS_UP, COMMENT
 from sluice.guards.partitions import Unit, columns, parts
 from sluice.guards.rendered import config_calls
@@ -35,6 +36,17 @@ _OWN_DELETE = re.compile(r"(?:get_delete_insert_merge_sql|incremental_delete_ins
 _DBTS_OWN = re.compile(r"dbt(?:_|$)")
 _WINDOW_MACROS = re.compile(r"\b(?:month_filter|window_filter|apply_monthly_incremental_filter|slice_filter)\s*\(")
 _FINEST: dict[Unit, WindowUnit] = {"hour": "day", "day": "day", "month": "month"}
+
+
+def of_plan(case: Case, batches: Iterable[Batch]) -> Iterator[Ways | None]:
+    """The ways of each batch in turn. Batches of a model that differ in nothing but their window have one answer."""
+    known: dict[str, Ways | None] = {}
+    for batch in batches:
+        apart = {name: value for name, value in batch.vars.items() if name not in WINDOW}
+        key = repr((batch.model, batch.window is None, apart, case.configs.get(batch.batch_id)))
+        if key not in known:
+            known[key] = ways(case, batch)
+        yield known[key]
 
 
 def ways(case: Case, batch: Batch) -> Ways | None:
