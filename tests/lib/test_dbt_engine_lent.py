@@ -73,6 +73,14 @@ def test_a_killed_client_takes_its_worker_along_and_leaves_the_loader(shop: Proj
         assert shop.run(engine, "one").status == "ok"
 
 
+def test_who_has_borrowed_it_and_wants_a_second_one_gets_its_own(shop: Project, lender: Lender) -> None:
+    with shop.engine() as first:
+        with shop.engine() as second:  # which the lent one would serve after the first, so never
+            assert (first.pid is None, second.pid is None) == (True, False)
+    with shop.engine() as third:
+        assert third.pid is None
+
+
 def test_a_lender_that_is_gone_is_done_without(shop: Project, lender: Lender) -> None:
     os.kill(loader_of(lender), 9)
     time.sleep(0.2)

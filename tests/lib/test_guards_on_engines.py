@@ -414,6 +414,21 @@ def test_g08_rows_before_a_stages_start_are_lost(duck: OnDuckDB, warned: pytest.
         duck.query("insert into raw.entries values ('USDC', '2024-01-10', 1), ('USDC', '2024-02-10', 1)")
 
 
+def test_g13_a_refill_of_what_was_never_built_leaves_the_gap_alone(
+    duck: OnDuckDB, warned: pytest.LogCaptureFixture
+) -> None:
+    duck.query("drop table if exists keyed")
+    with pytest.raises(SluiceError, match=r"G13 never-built: models/keyed.sql: model keyed, 2024-03: its table is not"):
+        duck.plan_refill("keyed", "2024-03-10")
+    assert duck.run(duck.plan_refill("keyed", "2024-03-10", "G13")) == []
+    assert {month for month, _ in duck.rows("keyed")} == {"2024-03", "2024-04"}
+    warned.clear()
+    duck.build("keyed")
+    assert duck.run(duck.plan_refill("keyed", "2024-03-10")) == []  # near miss: it is there
+    assert duck.rows("keyed") == ONCE
+    assert "G13" not in warned.text
+
+
 YAML_VAR = """
 models:
   - name: by_yaml
@@ -575,21 +590,6 @@ def test_g10_a_row_that_moves_to_another_partition_is_there_twice(house: OnClick
     house.server.query("optimize table guards.moving final")
     counts = house.server.query("select symbol, count() from guards.moving group by symbol order by symbol format TSV")
     assert counts.split() == ["ADA", "4", "USDC", "4", "sDAI", "4"]  # one key, and a row in each partition
-
-
-def test_g13_a_refill_of_what_was_never_built_leaves_the_gap_alone(
-    duck: OnDuckDB, warned: pytest.LogCaptureFixture
-) -> None:
-    duck.query("drop table if exists keyed")
-    with pytest.raises(SluiceError, match=r"G13 never-built: models/keyed.sql: model keyed, 2024-03: its table is not"):
-        duck.plan_refill("keyed", "2024-03-10")
-    assert duck.run(duck.plan_refill("keyed", "2024-03-10", "G13")) == []
-    assert {month for month, _ in duck.rows("keyed")} == {"2024-03", "2024-04"}
-    warned.clear()
-    duck.build("keyed")
-    assert duck.run(duck.plan_refill("keyed", "2024-03-10")) == []  # near miss: it is there
-    assert duck.rows("keyed") == ONCE
-    assert "G13" not in warned.text
 
 
 def test_g02_lets_a_refill_of_whole_months_through(house: OnClickHouse) -> None:

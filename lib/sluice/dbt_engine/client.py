@@ -58,8 +58,9 @@ class Engine:
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         with theirs:
-            loader = None if loader_process.borrow(theirs) else loader_process.start(theirs)
-        self._serve_by(loader, ours)
+            borrowed = loader_process.borrow(theirs)
+            loader = None if borrowed else loader_process.start(theirs)
+        self._serve_by(loader, ours, borrowed)
         self._channel.send(
             wire.Settings(
                 project_dir=str(Path(project_dir).absolute()),
@@ -71,8 +72,8 @@ class Engine:
             )
         )
 
-    def _serve_by(self, loader: subprocess.Popen | None, end: socket.socket) -> None:
-        self._loader, self._channel = loader, wire.Channel(end)
+    def _serve_by(self, loader: subprocess.Popen | None, end: socket.socket, borrowed: bool = False) -> None:
+        self._loader, self._channel, self._borrowed = loader, wire.Channel(end), borrowed
         self._number, self._closed = 0, False
 
     def twin(self) -> Engine:
@@ -193,6 +194,8 @@ class Engine:
                 self._kill()
                 break
         self._channel.close()
+        if self._borrowed:
+            loader_process.give_back()
 
     def __enter__(self) -> Engine:
         return self

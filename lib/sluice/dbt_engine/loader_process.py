@@ -15,6 +15,8 @@ from pathlib import Path
 _LIB = str(Path(__file__).resolve().parents[2])
 _LENT = "SLUICE_LENT_LOADER"  # number and inode of an inherited socket, over which a loader takes its clients' sockets
 
+_borrowed = False  # by this process, at this moment
+
 
 def start(client: socket.socket) -> subprocess.Popen:
     """A loader for one client, whose end this is. Dies with the thread that called this."""
@@ -22,7 +24,13 @@ def start(client: socket.socket) -> subprocess.Popen:
 
 
 def borrow(client: socket.socket) -> bool:
-    """Hand the client's end to the loader that this process was lent; False when there is none."""
+    """Hand the client's end to the loader that this process was lent; False when there is none, or it is in use here.
+
+    It would serve a second client of this process only after the first, which waits for both.
+    """
+    global _borrowed
+    if _borrowed:
+        return False
     lent = os.environ.get(_LENT, "")
     try:
         fd = int(lent.partition(":")[0])
@@ -32,7 +40,14 @@ def borrow(client: socket.socket) -> bool:
             socket.send_fds(clients, [b"c"], [client.fileno()])
     except (ValueError, OSError):
         return False
+    _borrowed = True
     return True
+
+
+def give_back() -> None:
+    """The borrowed loader's client is gone."""
+    global _borrowed
+    _borrowed = False
 
 
 def _name(fd: int) -> str:
