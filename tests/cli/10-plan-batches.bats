@@ -363,6 +363,7 @@ misconfigured() {
     done
 }
 
+# bats test_tags=long
 @test "--only plans what failed, or is missing, and appends; --estimate tells how long, --max-seconds refuses or trims" {
     echo boom >"$HOME/trouble/fail-int_orders_monthly-2024-04-01"
     orders=(--select int_orders_monthly --to 2024-12-31)

@@ -121,6 +121,7 @@ stop_at() {
 
 no_dbt_runs() { ! dbt_runs; }
 
+# bats test_tags=long
 @test "no secret of the environment is told, logged or stored, not even one that dbt's own error quotes" {
     export SHOP_PASSWORD=canary-of-a-password TELEGRAM_BOT_TOKEN=123456:canary-of-a-token DBT_ENV_SECRET_KEY=canary-of-dbt
     trouble fail int_orders_monthly-2024-04-01 "no login with $SHOP_PASSWORD at https://user:canary-in-a-url@host, $TELEGRAM_BOT_TOKEN, $DBT_ENV_SECRET_KEY"
@@ -144,6 +145,7 @@ no_dbt_runs() { ! dbt_runs; }
     assert_equal "$(query 'select count(*) from stg_movements')" 886
 }
 
+# bats test_tags=long
 @test "a plan of another project is refused, and nothing is run" {
     plan-batches --select fct_orders "${to[@]}" >plan
     mkdir -p other/models
@@ -367,6 +369,7 @@ discard_all() { for run in $(sluice-state pending | look pick run_state run_id);
     assert_says "cancelled after 1 of 4 batches"
 }
 
+# bats test_tags=long
 @test "a resumed plan whose code or config changed is refused as drift, model by model, until --accept-drift" {
     own_shop
     trouble fail int_orders_monthly-2024-07-01

@@ -70,6 +70,7 @@ days=(--from-date 2024-04-10 --to 2024-05-31 --allow G05) # as if it were May
     assert_equal "$(sluice-state pending | look pick run_state run_id)" "" # and that is known: the next refill is a new one
 }
 
+# bats test_tags=long
 @test "the whole pipe is rehearsed, and nothing changes" {
     spoil
     look tables "$DATABASE" >before

@@ -29,6 +29,7 @@ stock() {
     query "select count(*) || ' ' || sum(stock_days) from api_stock"
 }
 
+# bats test_tags=long
 @test "what was built aside, in two attempts, is what a refresh in place leaves, and readers have it when it is published" {
     stock | diff may - || fail "readers saw something of it"
     (($(look pick batch_result status <built | wc -l) < 10)) || fail "the second attempt began anew"
@@ -43,6 +44,7 @@ stock() {
     ! diff -q may june || fail "nothing was published"
 }
 
+# bats test_tags=long
 @test "built and not published it is unfinished: nobody builds the same, and a resume asks the gate again and publishes" {
     try sluice-state pending
     assert_equal "$(pick run_state resume)" "plan-batches --resume | run-dbt-batch | canary-check | publish-tables"
@@ -72,6 +74,7 @@ stock() {
     stock | diff may -
 }
 
+# bats test_tags=long
 @test "killed with -9 at any moment and started again it publishes once" {
     canary-check <built >checked
     for after in 0.1 0.3 0.4 0.5 0.6; do

@@ -53,6 +53,7 @@ tap() {
     assert_status 2
 }
 
+# bats test_tags=long
 @test "a tap may read its state from the very file that is being loaded into, however late it does" {
     tap 1 3 | sync-cursor load shop >/dev/null
     slow_tap() { cat "$1" >known; tap 4 5; }
@@ -186,6 +187,7 @@ tap() {
     assert_equal "$(pick summary exit_code)" 143
 }
 
+# bats test_tags=long
 @test "pipelines/sync: a source that fails stops no other, and is told" {
     mkdir sources taps
     echo '{}' | tee sources/bad.tap-exchange.json sources/good.tap-here.json >/dev/null # no keys for the first

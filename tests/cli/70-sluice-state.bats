@@ -211,6 +211,7 @@ print(o["at_work"], [(r["run_id"], r["done"], r["resume"]) for r in o["pending"]
     assert_status 130
 }
 
+# bats test_tags=long
 @test "coverage tells what is there; adopt records it, so that nothing is built again; discard takes that back" {
     try sluice-state adopt --select int_orders_monthly
     assert_status 2

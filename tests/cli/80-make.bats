@@ -30,6 +30,7 @@ in_make() { try make --no-print-directory -C "$ROOT" "$@" </dev/null; }
     [[ ! -s "$err" ]] || fail "it did something"
 }
 
+# bats test_tags=long
 @test "the sample data is made once, and brought up to date only when it is not" {
     unset DBT_PROJECT_DIR DBT_PROFILES_DIR
     in_make sample-data SAMPLE_SCALE=0.01
@@ -85,6 +86,7 @@ in_make() { try make --no-print-directory -C "$ROOT" "$@" </dev/null; }
     [[ ! -e "$SLUICE_LOG_DIR" && ! -e "$DATABASE" ]]
 }
 
+# bats test_tags=long
 @test "what is asked of the daily refresh reaches the plan, as a variable of make or as a flag of its script" {
     wanted='{"full_rebuild": true, "ids": "1,52", "incremental_end_date": "2024-05-31", "skip_stale_check": true, "staleness_hours": 24}'
     in_make daily-refresh DRY_RUN=1 SELECT=fct_orders IDS=1,52 FULL_REBUILD=1 SKIP_STALE_CHECK=1 STALENESS_HOURS=24 TO=2024-05-31
@@ -113,6 +115,7 @@ in_make() { try make --no-print-directory -C "$ROOT" "$@" </dev/null; }
 # look_vars: the vars of the one batch that was planned, its keys in order
 look_vars() { "$PYTHON" -c 'import json, sys; [print(json.dumps(r["vars"], sort_keys=True)) for r in map(json.loads, sys.stdin) if r["type"] == "batch"]' <"$out"; }
 
+# bats test_tags=long
 @test "a failure stops nothing that does not depend on it, but with CONTINUE_ON_ERROR=0; VERBOSE=1 says more" {
     in_make daily-refresh SELECT="noisy stg_movements" JSON=1
     [[ "$status" != 0 ]]

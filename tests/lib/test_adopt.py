@@ -75,6 +75,7 @@ def cells_of(records: list[Record]) -> list[tuple[str, str]]:
     return [(batch.stage, f"{batch.window.start:%Y-%m}") for batch in batches if batch.window]
 
 
+@pytest.mark.long
 def test_what_another_tool_built_is_adopted_and_then_only_its_hole_is_filled(shop: Covered) -> None:
     shop.build("replaceable", "whole")  # through dbt, past the state store
     shop.query("delete from main.replaceable where day = '2024-03-10' and symbol = 'USDC'")
@@ -106,6 +107,7 @@ def test_what_another_tool_built_is_adopted_and_then_only_its_hole_is_filled(sho
     assert shop.only("replaceable", "gaps", "failed", "stale") == []
 
 
+@pytest.mark.long
 def test_what_was_adopted_can_be_taken_back(shop: Covered) -> None:
     shop.build("replaceable")
     (run_id,) = {one.run_id for one in shop.adopt("replaceable")}
@@ -117,6 +119,7 @@ def test_what_was_adopted_can_be_taken_back(shop: Covered) -> None:
     assert shop.rows("replaceable") == ONCE
 
 
+@pytest.mark.long
 def test_stale_rows_are_replaced_and_refused_where_the_model_can_only_append(shop: Covered) -> None:
     shop.build("replaceable", "appended")
     shop.adopt("replaceable", "appended")

@@ -59,6 +59,9 @@ def audited(tmp_path: Path, target: Credentials, request: pytest.FixtureRequest)
         request.getfixturevalue(target.adapter).query(drop[target.adapter].format(made.audit))
 
 
+@pytest.mark.parametrize(
+    "target", ["duckdb", "clickhouse", pytest.param("postgres", marks=pytest.mark.long)], indirect=True
+)
 def test_a_plain_dbt_run_is_in_the_log_with_what_became_of_each_node(audited: Audited) -> None:
     audited.dbt(["build", "--vars", json.dumps({"break": True, "o'k": "it's"})], ["run", "--select", "orders"])
     runs: list[Any] = audited.query(

@@ -659,6 +659,7 @@ def command(project: Path, *arguments: str, stream: list[str] | None = None) -> 
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
+@pytest.mark.long
 def test_red_exits_3_and_what_comes_after_the_gate_passes(project: Path):
     import duckdb
 

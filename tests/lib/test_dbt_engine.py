@@ -385,6 +385,7 @@ def test_a_locked_file_is_a_failed_batch_with_the_message(shop: Project, engine:
     assert shop.run(engine, "month").status == "ok"
 
 
+@pytest.mark.long
 def test_sessions_are_recycled_and_memory_stays_flat(shop: Project, engine: Engine) -> None:
     def memory(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096

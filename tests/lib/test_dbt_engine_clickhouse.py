@@ -345,6 +345,7 @@ def test_on_a_cluster_everybody_is_told_and_asked(shop: Shop, recorder: Recorder
     assert len(tokens) == len(set(tokens)) == 3, "a token of its own for every pass"
 
 
+@pytest.mark.long
 def test_a_server_that_is_killed_in_mid_insert(tmp_path: Path) -> None:
     """What part_log has written down is undone; what it has not is named, and a person says what to do."""
     server = ClickHouseServer(tmp_path / "server").start()

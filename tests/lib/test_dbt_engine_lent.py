@@ -45,6 +45,7 @@ def test_the_next_client_finds_a_loader_without_workers_and_a_project_as_it_is_n
     assert shop.query("select n from one order by n") == [(1,), (22,)]
 
 
+@pytest.mark.long
 def test_an_unchanged_project_is_parsed_once_and_other_vars_are_another_parse(shop: Project, lender: Lender) -> None:
     state = shop.root / "cache" / "target" / "partial_parse.msgpack"
     stamps = []
@@ -55,6 +56,7 @@ def test_an_unchanged_project_is_parsed_once_and_other_vars_are_another_parse(sh
     assert stamps[0] == stamps[1] < stamps[2]
 
 
+@pytest.mark.long
 def test_a_killed_client_takes_its_worker_along_and_leaves_the_loader(shop: Project, lender: Lender) -> None:
     log = shop.root / "logs" / "orphaned.log"
     script = (
@@ -81,6 +83,7 @@ def test_who_has_borrowed_it_and_wants_a_second_one_gets_its_own(shop: Project, 
         assert third.pid is None
 
 
+@pytest.mark.long
 def test_a_lender_that_is_gone_is_done_without(shop: Project, lender: Lender) -> None:
     os.kill(loader_of(lender), 9)
     time.sleep(0.2)

@@ -133,6 +133,7 @@ def test_cancel_ends_the_statement_on_the_server(postgres: Postgres, project: Pr
     assert not sleeping(postgres)
 
 
+@pytest.mark.long
 def test_twins_run_at_the_same_time_and_one_that_dies_leaves_the_other(postgres: Postgres, project: Project) -> None:
     with project.engine() as engine, engine.twin() as twin:
         outcomes: list[Any] = []

@@ -12,6 +12,7 @@ on-run-end: "insert into hooks values ('{{ results | length }} results')"
 """
 
 
+@pytest.mark.usefixtures("lent_loader")
 def test_on_run_hooks_run_once_per_session(tmp_path: Path) -> None:
     project = Project(tmp_path, {"month": MONTH}, settings=HOOKS)
     with project.engine() as engine:
@@ -22,6 +23,7 @@ def test_on_run_hooks_run_once_per_session(tmp_path: Path) -> None:
     assert not project.database.with_name("warehouse.duckdb.wal").exists()
 
 
+@pytest.mark.usefixtures("lent_loader")
 def test_a_hook_that_reads_a_var_runs_for_each_batch(tmp_path: Path) -> None:
     start = (
         "create table if not exists hooks as select '' as noted where false; insert into hooks values ('{{ month() }}')"
@@ -35,6 +37,7 @@ def test_a_hook_that_reads_a_var_runs_for_each_batch(tmp_path: Path) -> None:
     assert project.query("select * from hooks") == [("1",), ("2",)]
 
 
+@pytest.mark.usefixtures("lent_loader")
 def test_a_failing_start_hook_stops_the_batch(tmp_path: Path) -> None:
     project = Project(tmp_path, {"month": MONTH}, settings='on-run-start: "select * from nowhere"')
     with project.engine() as engine:
@@ -47,6 +50,7 @@ def test_relative_paths_are_the_projects_and_base_vars_apply(tmp_path: Path, mon
     profile = "engine: {target: dev, outputs: {dev: {type: duckdb, path: warehouse.duckdb, schema: main}}}"
     project = Project(tmp_path / "project", {"month": MONTH}, files={"profiles.yml": profile})
     (tmp_path / "elsewhere").mkdir()
+    monkeypatch.delenv("SLUICE_LENT_LOADER", raising=False)  # which is in another folder
     monkeypatch.chdir(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "dbt_planted.py").write_text("raise SystemExit('imported from the working directory')")
     settings = {"project_dir": Path("../project"), "profiles_dir": None, "cache_dir": Path("cache")}
@@ -60,6 +64,7 @@ def test_relative_paths_are_the_projects_and_base_vars_apply(tmp_path: Path, mon
 
 
 def test_secrets_stay_out_of_messages_and_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLUICE_LENT_LOADER", raising=False)  # it has the environment of whoever lends it
     monkeypatch.setenv("DBT_ENV_SECRET_KEY", "hunter2-hunter2")
     project = Project(tmp_path, {"leaks": INCREMENTAL + "select hunter2-hunter2"})
     with project.engine() as engine:
@@ -68,6 +73,8 @@ def test_secrets_stay_out_of_messages_and_logs(tmp_path: Path, monkeypatch: pyte
     assert "hunter2-hunter2" not in str(outcome) + (tmp_path / "logs" / "leaks.log").read_text()
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("lent_loader")
 def test_python_and_microbatch_models_run_fresh(tmp_path: Path) -> None:
     microbatch = (
         "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='day', begin='2024-01-01',"

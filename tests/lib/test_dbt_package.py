@@ -5,6 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 from plain_dbt import PlainDbt
 from servers import USERS
@@ -179,6 +180,9 @@ HOSTILE_VARS = [
 ]
 
 
+@pytest.mark.parametrize(
+    "target", ["duckdb", "clickhouse", pytest.param("postgres", marks=pytest.mark.long)], indirect=True
+)
 def test_on_each_engine_the_macros_filter_what_they_say_and_hostile_values_do_no_harm(target, tmp_path):
     user = User(tmp_path, target)
     calls = [[name, arguments, named] for name, (arguments, named, _) in CALLS.items()]
@@ -230,6 +234,7 @@ def test_on_each_engine_the_macros_filter_what_they_say_and_hostile_values_do_no
     ]
 
 
+@pytest.mark.long
 def test_the_hooks_bound_a_session_on_clickhouse_and_give_it_back_as_it_was(clickhouse_target, tmp_path):
     user = User(tmp_path, clickhouse_target, of_user("tiny", clickhouse_target))
     config = user.project / "dbt_project.yml"

@@ -104,6 +104,7 @@ def test_what_is_installed_here_is_what_the_lock_says() -> None:
     assert [(name, version(name), wanted) for name, wanted in locked if version(name) != wanted] == []
 
 
+@pytest.mark.long
 def test_the_files_of_the_image_are_enough_to_set_up_help_and_plan(image) -> None:
     setup = in_image(image, "make", "setup")
     assert setup.returncode == 0 and setup.stderr == "", setup.stderr

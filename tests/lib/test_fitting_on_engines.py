@@ -42,6 +42,7 @@ def results(records: list[Record]) -> list[tuple[str, bool]]:
     return [(one.status, one.in_parts > 1) for one in found]
 
 
+@pytest.mark.long
 def test_duckdb_that_may_take_little_memory_and_nothing_from_the_disk(tmp_path: Path) -> None:
     sql = f"""
         select symbol, day, count(distinct n) as n from {{{{ source('raw', 'entries') }}}} cross join range(40000) as r (n) {FILTER}
@@ -67,6 +68,7 @@ def test_duckdb_that_may_take_little_memory_and_nothing_from_the_disk(tmp_path: 
     assert found == (31 * 2, 31 * 2, 40000, 40000)
 
 
+@pytest.mark.long
 def test_clickhouse_that_may_take_little_memory_keeps_nothing_of_a_month_that_was_too_big(
     tmp_path: Path, clickhouse: ClickHouseServer, clickhouse_target: Credentials
 ) -> None:

@@ -302,6 +302,7 @@ def test_g03_delete_insert_without_a_key_deletes_nothing(duck: OnDuckDB) -> None
     assert set(duck.rows("nothing_to_delete_by").values()) == {2}
 
 
+@pytest.mark.long
 def test_g03_lets_through_a_stage_that_has_no_rows_yet_and_what_deletes_by_key(
     duck: OnDuckDB, warned: pytest.LogCaptureFixture
 ) -> None:
@@ -313,6 +314,7 @@ def test_g03_lets_through_a_stage_that_has_no_rows_yet_and_what_deletes_by_key(
     assert not warned.records
 
 
+@pytest.mark.long
 def test_g03_into_populated_replaces_where_the_model_can(duck: OnDuckDB) -> None:
     duck.build("replaceable", "nothing_to_delete_by")
     duck.refusal("G03", "replaceable", incremental_only=True)
@@ -339,6 +341,7 @@ def test_g05_a_month_written_again_leaves_the_later_ones_as_they_were(duck: OnDu
         duck.query("update raw.entries set amount = 1")
 
 
+@pytest.mark.long
 def test_g05_stages_that_feed_each_other_go_month_by_month(duck: OnDuckDB) -> None:
     """An oracle: each row is its amount and all rows of the months before."""
     expected: dict[str, int] = {}
@@ -445,6 +448,7 @@ for vars in json.loads(sys.argv[2]):
 """
 
 
+@pytest.mark.long
 def test_g11_and_g12_yaml_is_rendered_once_and_hooks_are_paid_each_time(
     tmp_path: Path, warned: pytest.LogCaptureFixture
 ) -> None:
@@ -523,6 +527,7 @@ def house(clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory
         clickhouse.query(f"drop database {schema} sync")
 
 
+@pytest.mark.long
 def test_g02_overwriting_a_year_with_a_month_leaves_the_last_month(house: OnClickHouse) -> None:
     said = house.refusal("G02", "by_year")
     assert "one of toYear(day) reaches beyond the window" in said
@@ -530,6 +535,7 @@ def test_g02_overwriting_a_year_with_a_month_leaves_the_last_month(house: OnClic
     assert house.rows("by_year") == {("2024-04", symbol): 1 for symbol in SYMBOLS}
 
 
+@pytest.mark.long
 def test_g02_overwriting_a_month_with_a_stage_leaves_the_last_stage(house: OnClickHouse) -> None:
     said = house.refusal("G02", "staged_by_month")
     assert "holds all stages: the rows of usdc would be gone" in said
@@ -537,6 +543,7 @@ def test_g02_overwriting_a_month_with_a_stage_leaves_the_last_stage(house: OnCli
     assert {symbol for _, symbol in house.rows("staged_by_month")} == {"USDC"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["by_month", "staged_by_both"])
 def test_g02_lets_whole_partitions_through(house: OnClickHouse, name: str, warned: pytest.LogCaptureFixture) -> None:
     house.build(name)
@@ -544,6 +551,7 @@ def test_g02_lets_whole_partitions_through(house: OnClickHouse, name: str, warne
     assert not warned.records
 
 
+@pytest.mark.long
 def test_g03_lets_through_what_merges_on_clickhouse_and_not_what_does_not(house: OnClickHouse) -> None:
     house.build("held", "held_plain")
     house.refusal("G03", "held_plain", incremental_only=True)
@@ -571,6 +579,7 @@ def test_g04_a_sum_beside_an_append_is_doubled_for_good(house: OnClickHouse, war
     assert "1" not in house.server.query("select distinct amount from guards.held_sums").split()
 
 
+@pytest.mark.long
 def test_g09_an_insert_into_too_many_partitions_fails(house: OnClickHouse, warned: pytest.LogCaptureFixture) -> None:
     said = house.refusal("G09", "by_day")
     assert "its insert would write 121 partitions (day), and clickhouse takes 100" in said
@@ -582,6 +591,7 @@ def test_g09_an_insert_into_too_many_partitions_fails(house: OnClickHouse, warne
     assert not warned.records
 
 
+@pytest.mark.long
 def test_g10_a_row_that_moves_to_another_partition_is_there_twice(house: OnClickHouse) -> None:
     said = house.refusal("G10", "moving")
     assert "a row whose day changes goes to another partition and is there twice, for good" in said
@@ -592,6 +602,7 @@ def test_g10_a_row_that_moves_to_another_partition_is_there_twice(house: OnClick
     assert counts.split() == ["ADA", "4", "USDC", "4", "sDAI", "4"]  # one key, and a row in each partition
 
 
+@pytest.mark.long
 def test_g02_lets_a_refill_of_whole_months_through(house: OnClickHouse) -> None:
     house.build("staged_by_month", allow=("G02",))  # which leaves the last stage: what a refill mends
     assert house.run(house.plan_refill("staged_by_month", "2024-03-10")) == []

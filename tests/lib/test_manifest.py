@@ -230,6 +230,7 @@ def parse(root: Path) -> Manifest:
     return load(root / "target/manifest.json")
 
 
+@pytest.mark.long
 def test_checksums_of_real_parses(project: Path) -> None:
     before = parse(project).code_checksum(ORDERS)
     copy = shutil.copytree(project, project.parent / "elsewhere", ignore=shutil.ignore_patterns("target"))

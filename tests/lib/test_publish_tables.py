@@ -295,6 +295,7 @@ def test_the_same_stream_twice_publishes_once(shop: Shop):
 # -- cut off ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_cut_off_after_any_statement_and_started_again_a_publication_is_whole(shop: Shop, cut_after: Any):
     for n in range(1, 60, EVERY):
         shop.build(1)
@@ -318,6 +319,7 @@ def test_cut_off_after_any_statement_and_started_again_a_publication_is_whole(sh
     assert n > 4, "it was hardly cut"
 
 
+@pytest.mark.long
 def test_cut_off_after_any_statement_and_started_again_an_undo_is_whole(shop: Shop, cut_after: Any):
     for n in range(1, 60, EVERY):
         shop.build(1)

@@ -39,6 +39,7 @@ def assert_gate_stood_between(records: list[dict]) -> None:
     assert [check["status"] for check in checks] == ["ok", "ok"]
 
 
+@pytest.mark.long
 def test_a_refill_that_was_killed_and_resumed_leaves_what_a_build_from_scratch_leaves(open_gap):
     gap: Gap = open_gap("duckdb", DAY)
     gap.spoil()

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sluice.sync import columns, lines, overlap
@@ -83,6 +83,9 @@ numbers = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**40)
 
 
 @given(numbers)
+@example(Decimal("3098727852.9222528088213062077"))  # 29 digits: one more than Python's decimals compute with
+@example(Decimal("1.50000000000000000000000000"))
+@example(Decimal("0E-30"))
 def test_a_decimal_is_kept_exactly_or_as_a_text(number: Decimal | int) -> None:
     mended, _, siblings = lines.mend({"record": {"id": 1, "d": str(number)}}, COLUMNS)
     kept = json.loads(mended)["record"]

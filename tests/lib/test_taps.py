@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import ccxt
 import pytest
 import stamina
 from builders import FakeContext
@@ -81,6 +82,12 @@ def run_tap(own_settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 # -- the exchange -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ccxt waits up to a third of a second before a question, as Coinbase wants it; an exchange of ours does not."""
+    monkeypatch.setattr(ccxt.coinbase, "throttle", lambda *_: None)
 
 
 @pytest.fixture

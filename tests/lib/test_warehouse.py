@@ -160,6 +160,7 @@ def test_batches_repeated_ones_and_refused_ones_leave_what_one_full_refresh_leav
     assert_same(warehouse.rows("analytics"), batched)
 
 
+@pytest.mark.long
 def test_ten_daily_runs_leave_what_one_full_build_leaves_and_its_tests_pass(tmp_path):
     days = [date(2023, 12, 27) + timedelta(days=number) for number in range(11)]
     warehouse = Warehouse(tmp_path)

@@ -142,6 +142,7 @@ def test_on_postgres_batches_leave_what_one_full_refresh_leaves(on_postgres):
     assert_same(on_postgres.rows("analytics"), built)
 
 
+@pytest.mark.long
 def test_on_clickhouse_an_appended_month_is_there_twice_until_it_is_merged(on_clickhouse):
     built = on_clickhouse.rows("analytics")
     window = {"start_month": "2022-05-01", "end_month": "2022-05-01"}
@@ -195,6 +196,7 @@ def test_daily_runs_on_clickhouse_take_back_what_the_source_takes_back(on_clickh
     assert_same(on_clickhouse.rows("analytics"), built)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["postgres", "clickhouse"])
 def test_a_gap_in_the_prices_shows_as_zeros_until_the_consumers_look_back_far_enough(engine, engines):
     warehouse = engines[engine]

@@ -30,7 +30,9 @@ TRANSFERS = {name: TEXT for name in ("address", "from_address", "to_address", "t
 }  # fmt: skip
 
 
-@pytest.fixture(params=["duckdb", "postgres", "clickhouse"])
+@pytest.fixture(
+    params=["duckdb", *(pytest.param(engine, marks=pytest.mark.long) for engine in ("postgres", "clickhouse"))]
+)
 def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Warehouse]:
     if request.param == "duckdb":
         yield Warehouse(tmp_path)

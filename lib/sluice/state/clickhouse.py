@@ -103,17 +103,20 @@ class ClickHouse(Store):
             self.db.insert("schema_version", [{"version": SCHEMA_VERSION}])
 
     def _copy(self, to: str) -> None:
-        """The tables as they are now, under a temporary name until all are there; a copy that is there already stays."""
+        """The tables as they are now, under a temporary name until all are there; a copy that is there already stays.
+
+        Whoever is quicker may be at the upgrade already and change the tables under this copy, which then is none: theirs holds.
+        """
         exists = "SELECT 1 FROM system.databases WHERE name = $name"
         if self._rows(exists, {"name": to}):
             return
         tables = "SELECT name FROM system.tables WHERE database = $name AND engine LIKE '%MergeTree'"
         fresh = self.db.quote(f"{to}_{uuid.uuid4().hex[:8]}")
         self.db.execute(f"CREATE DATABASE {fresh}")
-        for table in (self.db.quote(name) for (name,) in self._rows(tables, {"name": self._at.schema})):
-            self.db.execute(f"CREATE TABLE {fresh}.{table} AS {table}")
-            self.db.execute(f"INSERT INTO {fresh}.{table} SELECT * FROM {table}")
         try:
+            for table in (self.db.quote(name) for (name,) in self._rows(tables, {"name": self._at.schema})):
+                self.db.execute(f"CREATE TABLE {fresh}.{table} AS {table}")
+                self.db.execute(f"INSERT INTO {fresh}.{table} SELECT * FROM {table}")
             self.db.execute(f"RENAME DATABASE {fresh} TO {self.db.quote(to)}")
         except WarehouseError:
             self.db.execute(f"DROP DATABASE {fresh} SYNC")

@@ -187,12 +187,15 @@ def _as_decimal(value: Any, column: Column) -> str | None:
         return None
     if not exact.is_finite():
         return None
-    _, digits, exponent = exact.as_tuple()
+    if not exact:
+        return "0"  # 0E-999999999, too
+    sign, digits, exponent = exact.as_tuple()
     assert isinstance(exponent, int)
-    if -exponent > column.scale:  # 1.5000 fits two decimals
-        exact = exact.normalize()
-        _, digits, exponent = exact.as_tuple()
-        assert isinstance(exponent, int)
+    while (
+        -exponent > column.scale and digits[-1] == 0
+    ):  # 1.5000 fits two decimals; Decimal.normalize would round to 28 digits
+        digits, exponent = digits[:-1], exponent + 1
+    exact = Decimal((sign, digits, exponent))
     fits = -exponent <= column.scale and len(digits) + exponent <= DECIMAL_DIGITS - column.scale
     return format(exact, "f") if fits else None
 
