@@ -24,6 +24,7 @@ from sluice.profiles import Credentials
 POSTGRES_BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=lambda path: float(path.parent.name))
 NO_POSTGRES = "no Postgres server is installed here\n  try: apt-get install --yes postgresql"
 
+LONG_ENGINES = [pytest.param(engine, marks=pytest.mark.long) for engine in ("postgres", "clickhouse")]
 USERS = {
     "default": User(),
     "refresh": User("s3cret-password"),

@@ -147,6 +147,7 @@ dai {"start": "2024-12-01", "end": "2025-01-01"} {"symbol": "dai", "start_month"
     assert_status 0
 }
 
+# bats test_tags=long
 @test "--vars reach every batch, typed, and its id with them; a stage that says otherwise is a conflict" {
     plan-batches --select tag:orders "${to[@]}" | look pick batch batch_id >without
     vars='{"n": 3, "on": true, "list": ["a", 1], "symbol": "old"}'

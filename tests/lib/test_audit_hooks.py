@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from plain_dbt import PlainDbt
+from servers import LONG_ENGINES
 from test_dbt_package import PACKAGE, User, output
 
 from sluice.past_runs import Past, last_dbt_run, with_dbt_run
@@ -59,9 +60,7 @@ def audited(tmp_path: Path, target: Credentials, request: pytest.FixtureRequest)
         request.getfixturevalue(target.adapter).query(drop[target.adapter].format(made.audit))
 
 
-@pytest.mark.parametrize(
-    "target", ["duckdb", "clickhouse", pytest.param("postgres", marks=pytest.mark.long)], indirect=True
-)
+@pytest.mark.parametrize("target", ["duckdb", *LONG_ENGINES], indirect=True)
 def test_a_plain_dbt_run_is_in_the_log_with_what_became_of_each_node(audited: Audited) -> None:
     audited.dbt(["build", "--vars", json.dumps({"break": True, "o'k": "it's"})], ["run", "--select", "orders"])
     runs: list[Any] = audited.query(

@@ -104,8 +104,27 @@ def leaves_what_fresh_runs_leave(tmp_path: Path, models: dict, batches: list, **
     return engines
 
 
-def test_model_files_reading_vars(tmp_path: Path) -> None:
-    engines = leaves_what_fresh_runs_leave(tmp_path, MODELS, BATCHES, macros={"pick": PICK})
+FEW = (
+    "strategy_by_macro",
+    "alias",
+    "conditional_ref",
+    "source_a",
+    "source_b",
+    "hook_early",
+    "sometimes_ephemeral",
+    "of_sometimes",
+)
+
+
+@pytest.mark.parametrize(
+    ("models", "batches"),
+    [
+        pytest.param({name: MODELS[name] for name in FEW}, BATCHES[:2], id="few"),
+        pytest.param(MODELS, BATCHES, id="all", marks=pytest.mark.long),
+    ],
+)
+def test_model_files_reading_vars(tmp_path: Path, models: dict[str, str], batches: list) -> None:
+    engines = leaves_what_fresh_runs_leave(tmp_path, models, batches, macros={"pick": PICK})
     assert set.union(*engines.values()) == {"warm"}
 
 

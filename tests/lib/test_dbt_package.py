@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from plain_dbt import PlainDbt
-from servers import USERS
+from servers import LONG_ENGINES, USERS
 
 from sluice import manifest
 from sluice.clickhouse_server import ClickHouseServer
@@ -180,9 +180,7 @@ HOSTILE_VARS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "target", ["duckdb", "clickhouse", pytest.param("postgres", marks=pytest.mark.long)], indirect=True
-)
+@pytest.mark.parametrize("target", ["duckdb", *LONG_ENGINES], indirect=True)
 def test_on_each_engine_the_macros_filter_what_they_say_and_hostile_values_do_no_harm(target, tmp_path):
     user = User(tmp_path, target)
     calls = [[name, arguments, named] for name, (arguments, named, _) in CALLS.items()]

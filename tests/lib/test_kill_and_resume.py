@@ -18,7 +18,7 @@ from sluice.state import State
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = ROOT / "tests" / "fixtures" / "ledger"
 TABLES = ("entries", "balances", "totals")
-KILLS = int(os.environ.get("SLUICE_TEST_KILLS", "2"))  # 20 in `make test-faults`
+KILLS = int(os.environ.get("SLUICE_TEST_KILLS", "1"))  # 20 in `make test-faults`
 TO = "2023-09-30"  # 21 + 11 + 21 + 21 = 74 batches
 
 

@@ -21,7 +21,7 @@ import pytest
 from sluice.manifest import Manifest, load
 from sluice.selectors import CONFIG_METHODS, METHODS, RESOURCE_TYPES, NeedsDbt, select
 
-EXAMPLES = int(os.environ.get("SLUICE_TEST_EXAMPLES", "400"))
+EXAMPLES = int(os.environ.get("SLUICE_TEST_EXAMPLES", "200"))
 SEED = int(os.environ.get("SLUICE_TEST_SEED", "1"))
 CHAINED = int(os.environ.get("SLUICE_TEST_MODELS", "40"))
 PROJECT = os.environ.get("SLUICE_TEST_PROJECT")

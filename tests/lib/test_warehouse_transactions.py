@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from servers import Postgres
+from servers import LONG_ENGINES, Postgres
 from taps import AMOUNT, opened, record, schema
 from test_warehouse import Warehouse
 from test_warehouse_engines import OnClickHouse, OnPostgres
@@ -30,9 +30,7 @@ TRANSFERS = {name: TEXT for name in ("address", "from_address", "to_address", "t
 }  # fmt: skip
 
 
-@pytest.fixture(
-    params=["duckdb", *(pytest.param(engine, marks=pytest.mark.long) for engine in ("postgres", "clickhouse"))]
-)
+@pytest.fixture(params=["duckdb", *LONG_ENGINES])
 def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Warehouse]:
     if request.param == "duckdb":
         yield Warehouse(tmp_path)

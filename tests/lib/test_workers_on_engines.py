@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pairs
 import pytest
+from servers import LONG_ENGINES
 
 from sluice.profiles import Credentials
 
@@ -18,7 +19,7 @@ WHOLE = {
 }
 
 
-@pytest.fixture(params=[pytest.param("clickhouse", marks=pytest.mark.long), "postgres"])
+@pytest.fixture(params=LONG_ENGINES)
 def server(request: pytest.FixtureRequest) -> Credentials:
     return request.getfixturevalue(f"{request.param}_target")
 
