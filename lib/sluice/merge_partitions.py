@@ -18,6 +18,7 @@ from sluice.warehouse.clickhouse import ClickHouse, number_of
 NOTHING_DONE = 388  # CANNOT_ASSIGN_OPTIMIZE, with optimize_throw_if_noop
 TOO_SLOW = 159
 DISK_FACTOR = 1.2  # a merge writes the whole partition anew before it lets go of the old parts
+CLOCK_S = 2  # how exactly the clock of one server is known
 CLOCKS_S = 60  # how far the clocks of replicas may be from each other
 KILL_S = 30.0
 NOOP_TRIES = 6
@@ -102,7 +103,8 @@ def touched(warehouse: ClickHouse, table: Table, windows: Iterable[Window | None
         {"schema": table.schema, "table": table.name},
     )  # fmt: skip
     windows = list(windows)
-    after = since.timestamp() + _ahead_s(warehouse) - CLOCKS_S if since else 0
+    uncertain_s = CLOCKS_S if warehouse.cluster else CLOCK_S
+    after = since.timestamp() + _ahead_s(warehouse) - uncertain_s if since else 0
     chosen = []
     for partition, first, last, modified in rows:
         if None in windows or last.year == 1970 or last < first:
