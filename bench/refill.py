@@ -97,7 +97,8 @@ def left_as_a_rebuild(server: ClickHouseServer, env: dict[str, str], folder: str
     """How many relations there are; raises AssertionError when one is not what a rebuild leaves."""
     left = hashes(server)
     dbt(env, folder, "run", "--full-refresh", "--exclude", "tag:market")
-    assert hashes(server) == left
+    rebuilt = hashes(server)
+    assert rebuilt == left, [name for name in left if left[name] != rebuilt.get(name)]
     return len(left)
 
 

@@ -1,7 +1,7 @@
 """How long batches will take, from how long such batches took; what nobody measured is unknown, never guessed. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from statistics import median
 
 from sluice.coverage import Recorded, months_of
@@ -87,6 +87,21 @@ def error_ratio(told: Iterable[tuple[Estimate | None, float]]) -> float | None:
     both = [(estimate.p50_s, measured) for estimate, measured in told if estimate is not None]
     forecast = sum(one for one, _ in both)
     return sum(measured for _, measured in both) / forecast - 1 if forecast else None
+
+
+def error_in_words(told: Iterable[tuple[Estimate | None, float]]) -> str | None:
+    """How far a run was from its forecast; None when it had none."""
+    told = list(told)
+    error = error_ratio(told)
+    if error is None:
+        return None
+    measured = sum(seconds for estimate, seconds in told if estimate is not None)
+    return f"the forecast was {spelled(measured / (1 + error))}, it took {spelled(measured)} ({error * 100:+.0f} %)"
+
+
+def spelled(seconds: float) -> str:
+    """`12.3 s`, `1:05:00`"""
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 
 
 def _kind(model: str, is_whole: bool, replaces: bool) -> _Kind:

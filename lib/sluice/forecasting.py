@@ -17,7 +17,7 @@ from sluice.guards import check, facts
 from sluice.guards.case import Case
 from sluice.ids import timestamp
 from sluice.project import Project
-from sluice.records import Batch, Estimate, Forecast, Gate, Plan, Record
+from sluice.records import Batch, Forecast, Gate, Plan, Record
 from sluice.state import State
 
 
@@ -105,7 +105,7 @@ def _kept(ctx: Context, plan: Plan, batches: list[Batch], budget_s: float | None
     needed = forecast.total(estimates, delay_s=plan.delay_s)
     assert needed is not None and budget_s is not None
     raise refused(
-        f"the plan may need {_spelled(needed[1])} (median {_spelled(needed[0])}), and there are {_spelled(budget_s)}",
+        f"the plan may need {forecast.spelled(needed[1])} (median {forecast.spelled(needed[0])}), and there are {forecast.spelled(budget_s)}",
         code="forecast_too_long",
         hint=hint,
     )
@@ -158,16 +158,3 @@ def _known(ctx: Context, plan: Plan, batches: list[Batch]) -> tuple[list[Recorde
         except SluiceError as problem:
             ctx.log.info("the rows of the sources could not be counted: %s", problem.message)
             return records, {}
-
-
-def log_error(ctx: Context, told: list[tuple[Estimate | None, float]]) -> None:
-    """Say how far a run was from its forecast, if it had one. The records of its batches hold what that is made from."""
-    error = forecast.error_ratio(told)
-    if error is not None:
-        measured = sum(seconds for estimate, seconds in told if estimate is not None)
-        ctx.log.info("the forecast was %s, it took %s (%+.0f %%)", _spelled(measured / (1 + error)), _spelled(measured), error * 100)  # fmt: skip
-
-
-def _spelled(seconds: float) -> str:
-    """`12.3 s`, `1:05:00`"""
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

@@ -14,7 +14,7 @@ from sluice.config import require_project
 from sluice.dbt_command_line import CommandLine
 from sluice.errors import SluiceError, bad_stream, refused
 from sluice.fitting import Fitting
-from sluice.forecasting import log_error
+from sluice.forecast import error_in_words
 from sluice.jobs import Job, Wait
 from sluice.lineage import Lineage, to_server
 from sluice.log import redact
@@ -183,7 +183,8 @@ class Run:
             models_failed=len(self.failed_models),
             message=redact(str(problem)) if problem is not None else None,
         )
-        log_error(self.ctx, self.told)
+        if said := error_in_words(self.told):
+            self.ctx.log.info(said)
         self._measure(attempts.state)
         self.ctx.log.info("run %s: %s, %d ok, %d failed", self.plan.run_id, status, self.ok, self.failures)
         if status != "SUCCESS" and (go_on := planning.go_on(self.plan)):

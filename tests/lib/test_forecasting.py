@@ -11,6 +11,7 @@ from test_plan_batches import Shop
 from sluice import forecasting, plan_batches
 from sluice.config import Config
 from sluice.errors import REFUSED, SluiceError
+from sluice.forecast import error_in_words
 from sluice.forecasting import Asked, foretold
 from sluice.records import Batch, Forecast, Plan, Record
 from sluice.state import State
@@ -104,7 +105,7 @@ def test_what_is_trimmed_is_left_for_a_resume(shop: Shop, heard: pytest.LogCaptu
     assert [batch.seq for batch in rest] == [3, 4]
 
 
-def test_the_estimate_comes_with_the_result(shop: Shop, heard: pytest.LogCaptureFixture) -> None:
+def test_the_estimate_comes_with_the_result(shop: Shop) -> None:
     from sluice.attempts import result_of
 
     built(shop)
@@ -112,5 +113,5 @@ def test_the_estimate_comes_with_the_result(shop: Shop, heard: pytest.LogCapture
     assert isinstance(plan, Plan) and isinstance(batch, Batch)
     result = result_of(plan, batch, "ok", duration_s=12.5)
     assert result.estimate == batch.estimate
-    forecasting.log_error(FakeContext(shop.config), [(result.estimate, result.duration_s)])
-    assert "the forecast was 10.0 s, it took 12.5 s (+25 %)" in heard.text
+    said = error_in_words([(result.estimate, result.duration_s)])
+    assert said == "the forecast was 10.0 s, it took 12.5 s (+25 %)"

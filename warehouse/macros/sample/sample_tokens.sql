@@ -4,6 +4,8 @@
   size  of sample_size
 -#}
 {% macro sample_tokens(size) -%}
+    {#- lpad cuts what is longer. -#}
+    {%- set digits = [2, (size.tokens - 1) | string | length] | max -%}
     with numbers as (
         {{ sluice.number_series(size.tokens) }}
     )
@@ -15,7 +17,7 @@
             when 2 then 'wstETH'
             -- A quote in a symbol, because real lists have them.
             when 3 then 'O''SYN'
-            else concat('SYN', lpad(cast(number as varchar), 2, '0'))
+            else concat('SYN', lpad(cast(number as varchar), {{ digits }}, '0'))
         end as token,
         case number
             when 0 then {{ sluice.date_literal('2022-03-14') }}
