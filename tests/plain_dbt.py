@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -36,10 +38,14 @@ class PlainDbt:
         self._ours.send(invocations)
 
     def kill(self) -> None:
-        """Kill -9, whatever it does; returns when it is gone."""
+        """Kill -9, whatever it does; returns when it is gone, and what it had forked."""
         assert self._process.pid
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.join()
+        with suppress(ProcessLookupError):
+            while True:
+                os.killpg(self._process.pid, 0)
+                time.sleep(0.001)
 
     def close(self) -> None:
         self._ours.close()
