@@ -84,19 +84,23 @@ def total(estimates: Sequence[Estimate | None], *, delay_s: float = 0.0) -> tupl
 
 def error_ratio(told: Iterable[tuple[Estimate | None, float]]) -> float | None:
     """Measured by forecast seconds, less one, of the batches that had a forecast: 0.25 is a quarter longer. None without any."""
-    both = [(estimate.p50_s, measured) for estimate, measured in told if estimate is not None]
-    forecast = sum(one for one, _ in both)
-    return sum(measured for _, measured in both) / forecast - 1 if forecast else None
+    foretold_s, measured_s = _sums(told)
+    return measured_s / foretold_s - 1 if foretold_s else None
 
 
 def error_in_words(told: Iterable[tuple[Estimate | None, float]]) -> str | None:
     """How far a run was from its forecast; None when it had none."""
-    told = list(told)
-    error = error_ratio(told)
-    if error is None:
+    foretold_s, measured_s = _sums(told)
+    if not foretold_s:
         return None
-    measured = sum(seconds for estimate, seconds in told if estimate is not None)
-    return f"the forecast was {spelled(measured / (1 + error))}, it took {spelled(measured)} ({error * 100:+.0f} %)"
+    error = measured_s / foretold_s - 1
+    return f"the forecast was {spelled(foretold_s)}, it took {spelled(measured_s)} ({error * 100:+.0f} %)"
+
+
+def _sums(told: Iterable[tuple[Estimate | None, float]]) -> tuple[float, float]:
+    """Seconds that were foretold and that were measured, of the batches that had a forecast."""
+    both = [(estimate.p50_s, measured) for estimate, measured in told if estimate is not None]
+    return sum(foretold for foretold, _ in both), sum(measured for _, measured in both)
 
 
 def spelled(seconds: float) -> str:

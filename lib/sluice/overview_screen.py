@@ -1,12 +1,13 @@
 """The overview as a person sees it: one screen, the sections in the order of urgency. It may change at any time."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sluice.forecast import spelled
 from sluice.records import Overview, RunState, StaleModel
 
 MOST_STALE = 10
@@ -87,7 +88,7 @@ def _pace(batches_per_s: float) -> str:
 def _lasting(seconds: float) -> str:
     """`0.4 s`, `1:05`, `2:03:09`; what is no such time as it stands."""
     try:
-        return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds))).removeprefix("0:")
+        return spelled(seconds).removeprefix("0:")
     except OverflowError:
         return f"{seconds} s"
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from lengths import many
 from test_warehouse import Warehouse
 
 pytest_plugins = ["servers"]
@@ -57,10 +58,10 @@ def price_histories(draw) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def made() -> pd.DataFrame:
-    """The prices of 4 ids that hypothesis made, from 100 on."""
+    """The prices of 4 ids (8 in `make test-faults`) that hypothesis made, from 100 on."""
     found: list[pd.DataFrame] = []
 
-    @settings(max_examples=4, phases=[Phase.generate])
+    @settings(max_examples=many(4, 8), phases=[Phase.generate])
     @given(price_histories())
     def collect(prices: pd.DataFrame) -> None:
         found.append(prices)
@@ -94,7 +95,7 @@ def warehouse(tmp_path: Path) -> OnDuckDB:
 
 
 def test_bars_and_emas_are_what_pandas_makes_of_the_same_prices_however_the_loads_were_cut(warehouse, made):
-    warehouse.run(sample("2020-12-31", ids=2))
+    warehouse.run(sample("2020-12-31", ids=many(2, 3)))
     warehouse.load(made)
     ids = ",".join(map(str, made.id.unique()[:3]))
     warehouse.run(

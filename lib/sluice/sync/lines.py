@@ -191,13 +191,11 @@ def _as_decimal(value: Any, column: Column) -> str | None:
         return "0"  # 0E-999999999, too
     sign, digits, exponent = exact.as_tuple()
     assert isinstance(exponent, int)
-    while (
-        -exponent > column.scale and digits[-1] == 0
-    ):  # 1.5000 fits two decimals; Decimal.normalize would round to 28 digits
+    # 1.5000 fits two decimals. Not by Decimal.normalize, which rounds to 28 digits.
+    while -exponent > column.scale and digits[-1] == 0:
         digits, exponent = digits[:-1], exponent + 1
-    exact = Decimal((sign, digits, exponent))
     fits = -exponent <= column.scale and len(digits) + exponent <= DECIMAL_DIGITS - column.scale
-    return format(exact, "f") if fits else None
+    return format(Decimal((sign, digits, exponent)), "f") if fits else None
 
 
 def _as_text(value: Any, _: Column) -> str:
