@@ -73,6 +73,20 @@ in_make() { try make --no-print-directory -C "$ROOT" "$@" </dev/null; }
     grep -q 'DAILY OF SHOP' "$SLUICE_LOG_DIR/refresh-$(date -u +%F).log"
 }
 
+@test "SIGTERM to make and what it started, as docker stop sends it: when make ends, the run has been cancelled and recorded" {
+    mkdir -p "$HOME/trouble" && touch "$HOME/trouble/slow-int_orders_monthly-2024-04-01"
+    setsid make --silent -C "$ROOT" full-refresh SELECT=tag:orders TO=2024-12-31 </dev/null >"$out" 2>"$err" 3>&- &
+    pid=$!
+    eventually compgen -G "$SLUICE_LOG_DIR/*/*-2024-04-01.log" >/dev/null
+    kill -TERM -- "-$pid"
+    status=0
+    wait "$pid" || status=$?
+    ! kill -KILL -- "-$pid" || fail "make ended before what it had started" # a container's end would have killed it
+    assert_status 143
+    sluice-state runs >"$out"
+    assert_equal "$(pick run_state run_status is_alive done)" "CANCELLED false 1"
+}
+
 @test "DRY_RUN=1 plans, runs nothing and changes nothing" {
     find "$SLUICE_STATE_DIR" -type f -exec sha256sum {} + >before
     in_make full-refresh DRY_RUN=1 SELECT="tag:orders int_stock_daily" EXCLUDE=fct_orders STAGE=usdc TO=2024-12-31 VARS='{}'
