@@ -10,9 +10,11 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import msgspec
 
@@ -69,16 +71,17 @@ def each_wave(ctx: Context, commands: list[list[str]]) -> Generator[Record, None
     ctx.show_all()
     plan: Plan | None = None
     waves: dict[int, list[Record]] = defaultdict(list)
-    for record in ctx.records():
-        if isinstance(record, Plan):
-            plan = record
-        elif isinstance(record, Batch | Gate):
-            waves[record.wave].append(record)
-    if plan is None or ctx.upstream_exit:
-        return None
     with ExitStack() as stack:
         runs_dbt = any(os.path.basename(command[0]) == "run-dbt-batch" for command in commands)
-        lender = stack.enter_context(Lender()) if runs_dbt and not (plan.dry_run or ctx.dry_run) else None
+        # Before there is a plan: dbt is imported while it is being made.
+        lender = stack.enter_context(Lender()) if runs_dbt and not ctx.dry_run else None
+        for record in ctx.records():
+            if isinstance(record, Plan):
+                plan = record
+            elif isinstance(record, Batch | Gate):
+                waves[record.wave].append(record)
+        if plan is None or ctx.upstream_exit:
+            return None
         for number in sorted(waves):
             ctx.log.info("wave %d of %d: %d records", number, max(waves), len(waves[number]))
             code = _run(ctx, commands, plan, waves[number], lender, first=number == min(waves))
@@ -129,7 +132,9 @@ def _started(
         source.seek(0)
         stdin = source.fileno()
         for command in commands:
-            argv = [*command, "--dry-run"] if dry_run else command
+            # Ours in this Python: they would look for it, and start once for that and once more with it.
+            interpreter = [sys.executable] if Path(command[0]).parent == ROOT / "bin" else []
+            argv = [*interpreter, *command, *(["--dry-run"] if dry_run else [])]
             processes.append(subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, **lent))
             if len(processes) > 1:
                 before = processes[-2].stdout

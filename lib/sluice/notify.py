@@ -3,9 +3,7 @@
 import logging
 from collections.abc import Collection, Generator
 
-from sluice import delivery
 from sluice.command import Context
-from sluice.dead_man import ping
 from sluice.digest import SEVERITIES, Digest
 from sluice.errors import SluiceError
 from sluice.records import Error, NotifyResult, Plan, Record
@@ -33,11 +31,15 @@ def notify(ctx: Context, *, urls: Collection[str] = (), dead_man: str | None = N
         status="dry_run" if rehearsal else "ok" if told else "skipped",
     )
     if not rehearsal:
+        from sluice import delivery  # only now: what sends takes longer to import than most streams to pass
+
         yield from delivery.deliver(
             ctx, digest.severity, digest.dedupe_key, lines,
             scope=_scope(digest.plan), troubles=digest.troubles, urls=urls,
         )  # fmt: skip
         if dead_man is not None:
+            from sluice.dead_man import ping
+
             problem_there = ping(dead_man, broken.exit_code if broken else ctx.upstream_exit)
             if problem_there:
                 ctx.log.warning("--dead-man: %s", problem_there)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from builders import FakeContext, a_batch, a_plan, a_result, months_of
 
-from sluice import canary_check, profiles
+from sluice import canary_check, gates, profiles
 from sluice.canary_check import Options
 from sluice.errors import RED, REFUSED, SluiceError
 from sluice.manifest import Node
@@ -57,9 +57,9 @@ class Shop:
         self.nodes: dict[str, Node] = {}
         self.code: int | None = None
         self.asked: list[str] = []
-        monkeypatch.setattr(canary_check, "Project", self._project)
+        monkeypatch.setattr(gates, "Project", self._project)
         monkeypatch.setattr(profiles, "load", lambda config, vars: self.target)
-        monkeypatch.setattr(canary_check, "connect", self._connect)
+        monkeypatch.setattr(gates, "connect", self._connect)
 
     def _connect(self, credentials: Credentials, **more: Any) -> Any:
         assert more["read_only"]

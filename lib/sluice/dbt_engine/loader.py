@@ -8,6 +8,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -210,12 +211,15 @@ class Loader:
 
     def _session(self) -> Any:
         """The worker with the warm session; forks it when there is none, once the one before it is gone."""
-        from sluice.dbt_engine import session
+        from sluice.dbt_engine import parsing, session
 
         if self._worker is not None and wire.readable([self._worker.channel], 0.0):
             self._lost(self._worker)  # it has nothing to say between requests: it died
         if self._worker is None:
             self._reap()
+            if not self._kept.warm:
+                parsing.warm_up(self._manifest)
+                self._kept.warm = True
             self._worker = self._fork(lambda channel: session.serve(self._settings, self._manifest, channel))
         return self._worker
 
@@ -289,6 +293,7 @@ class Kept:
     def __init__(self) -> None:
         self.stands_for: str | None = None
         self.parsed: Any = None
+        self.warm = False  # what is made once a process has been made, for every session to come
 
     def parse_of(self, fingerprint: str) -> Any | None:
         return self.parsed if fingerprint == self.stands_for else None
@@ -312,7 +317,6 @@ def main() -> None:
     try:
         with socket.socket(fileno=int(fd)) as end:
             _import_dbt()
-            templates.keep_compiled()
             kept = Kept()
             for client in [end] if how == "--client" else _clients(end):
                 _serve(client, kept)
@@ -336,6 +340,7 @@ def _serve(client: socket.socket, kept: Kept) -> None:
             settings = msgspec.json.decode(channel.receive(), type=wire.Settings)
         except EOFError:
             return
+        templates.keep_compiled(Path(settings.cache_dir, "templates"))
         # As if dbt were started in the project: relative paths in profiles, and profiles.yml itself, are found from there.
         if os.path.isdir(settings.project_dir):
             os.chdir(settings.project_dir)

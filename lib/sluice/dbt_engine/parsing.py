@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from dbt.adapters.factory import get_adapter_by_type
+from dbt.contracts.graph.nodes import ModelNode
 from dbt.flags import get_flags
 from dbt.version import __version__
 from filelock import FileLock
@@ -52,6 +53,15 @@ def parse(settings: wire.Settings, *, write_manifest: bool) -> Parsed:
             yaml_vars=readers.where,
         ),
     )
+
+
+def warm_up(manifest: Any) -> None:
+    """Have dbt make what it makes when it first parses a model: its JSON schema, the code that reads it. Forks then have it."""
+    node = next((node for node in manifest.nodes.values() if isinstance(node, ModelNode)), None)
+    if node is not None:
+        fields = node.to_dict(omit_none=True)
+        ModelNode.validate(fields)
+        ModelNode.from_dict(fields)
 
 
 def _write(manifest: Any, path: Path, state: Path) -> None:

@@ -1,33 +1,60 @@
-"""Compiled Jinja, kept: dbt compiles the text of a model anew at each parse and each run of it, a tenth of a batch's time.
+"""Compiled Jinja, kept: dbt compiles the text of a model and of each macro anew in each process, a tenth of a batch's time.
 
-What Jinja compiles depends on the text and on the environment's class, extensions and name of the file; its own bytecode
-cache, of which dbt makes no use, keeps code under the same conditions.
+Kept in memory for this process and those forked from it, and by Jinja's own bytecode cache, of which dbt makes no use, in
+files for the next. What Jinja compiles depends on the text and on the environment's class, extensions and name of the file.
 """
 
+import hashlib
+import shutil
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemBytecodeCache
+from jinja2.bccache import Bucket
 
 _MOST = 4096
 
+_compile_anew = Environment.compile
+_kept: dict[tuple, CodeType] = {}
+_files: FileSystemBytecodeCache | None = None
 
-def keep_compiled() -> None:
-    """From here on in this process, and in those forked from it, each text is compiled once."""
-    compile_anew = Environment.compile
-    kept: dict[tuple, CodeType] = {}
 
-    def compile_once(
-        self: Environment, source: Any, name: Any = None, filename: Any = None, *more: Any, **how: Any
-    ) -> Any:
-        if more or how or not isinstance(source, str):
-            return compile_anew(self, source, name, filename, *more, **how)
-        key = (type(self), *sorted(self.extensions), source, name, filename)
-        code = kept.get(key)
-        if code is None:
-            if len(kept) >= _MOST:
-                kept.clear()
-            code = kept[key] = compile_anew(self, source, name, filename)
-        return code
+def keep_compiled(folder: Path) -> None:
+    """From here on in this process, and in those forked from it, each text is compiled once, unless `folder` has it compiled.
 
-    Environment.compile = compile_once  # type: ignore[method-assign]
+    `folder` is ours alone: what it holds is executed. It is emptied when it has grown beyond what a project can have.
+    """
+    global _files
+    if folder.is_dir() and sum(1 for _ in folder.iterdir()) > _MOST:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    _files = FileSystemBytecodeCache(str(folder))
+    Environment.compile = _compile_once  # type: ignore[method-assign]
+
+
+def _compile_once(
+    self: Environment, source: Any, name: Any = None, filename: Any = None, *more: Any, **how: Any
+) -> Any:
+    if more or how or not isinstance(source, str):
+        return _compile_anew(self, source, name, filename, *more, **how)
+    key = (f"{type(self).__module__}.{type(self).__qualname__}", *sorted(self.extensions), source, name, filename)
+    code = _kept.get(key)
+    if code is None:
+        if len(_kept) >= _MOST:
+            _kept.clear()
+        code = _kept[key] = _from_file(self, key, source, name, filename)
+    return code
+
+
+def _from_file(environment: Environment, key: tuple, source: str, name: Any, filename: Any) -> CodeType:
+    assert _files is not None
+    bucket = Bucket(environment, hashlib.sha256(repr(key).encode()).hexdigest(), _files.get_source_checksum(source))
+    try:
+        _files.load_bytecode(bucket)
+        if bucket.code is None:
+            bucket.code = _compile_anew(environment, source, name, filename)
+            _files.dump_bytecode(bucket)
+    except OSError:  # a full disk, a folder that was taken away: it is a cache
+        bucket.code = _compile_anew(environment, source, name, filename)
+    return bucket.code
