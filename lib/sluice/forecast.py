@@ -104,8 +104,11 @@ def _sums(told: Iterable[tuple[Estimate | None, float]]) -> tuple[float, float]:
 
 
 def spelled(seconds: float) -> str:
-    """`12.3 s`, `1:05:00`"""
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+    """`12.3 s`, `1:05:00`; what is no such time as it stands."""
+    try:
+        return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+    except OverflowError:
+        return f"{seconds} s"
 
 
 def _kind(model: str, is_whole: bool, replaces: bool) -> _Kind:

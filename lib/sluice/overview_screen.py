@@ -86,11 +86,8 @@ def _pace(batches_per_s: float) -> str:
 
 
 def _lasting(seconds: float) -> str:
-    """`0.4 s`, `1:05`, `2:03:09`; what is no such time as it stands."""
-    try:
-        return spelled(seconds).removeprefix("0:")
-    except OverflowError:
-        return f"{seconds} s"
+    """`0.4 s`, `1:05`, `2:03:09`"""
+    return spelled(seconds).removeprefix("0:")
 
 
 def _ago(at: str, now: datetime) -> str:

@@ -12,6 +12,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sluice import profiles, progress
 from sluice.command import Context
 from sluice.config import Config
@@ -258,7 +260,7 @@ def _sync_states(target: Target, now: datetime) -> Iterator[SyncState]:
     }
     messages = {
         source: message for source, message in target.warehouse.rows(
-            f"SELECT source, message FROM {target.place('sync_event')} WHERE event = 'ended' ORDER BY seq"
+            f"SELECT source, message FROM {target.place('sync_event')} WHERE event IN ('ended', 'reset') ORDER BY seq"
         )
     }  # fmt: skip
     for source, status, last_at, txid, updated_at, count in logged:
@@ -304,12 +306,13 @@ def reset(ctx: Context, where: Place, source: str, to: str | None) -> Iterator[R
             if not target.exists() or not any(one.source == source for one in _sync_states(target, ctx.now)):
                 raise unknown
             wanted = _state_to(target.position(source).state, to)
+            message = f"reset to {to}" if to else "reset"
             if not ctx.dry_run:
-                message = f"reset to {to}" if to else "reset"
                 target.commit(
                     source, ctx.run_id or new_run_id(), [], [], [Event("reset", state=wanted, message=message)]
                 )
-            yield next(one for one in _sync_states(target, ctx.now) if one.source == source)
+            after = next(one for one in _sync_states(target, ctx.now) if one.source == source)
+            yield msgspec.structs.replace(after, last_sync_ts=None, last_txid=None, lag_s=None, message=message)
     finally:
         lock.release()
 

@@ -106,6 +106,19 @@ def moment(text: str, what: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+def period(start: str | None, end: str | None) -> tuple[datetime | None, datetime | None]:
+    """The ends of a backfill, of which either may be open. Raises SluiceError (2)."""
+    since = moment(start, "--start (START_TS)") if start else None
+    until = moment(end, "--end (END_TS)") if end else None
+    if since and until and since >= until:
+        raise refused(
+            f"nothing is from {start} on and earlier than {end}",
+            code="tap_bad_moment",
+            hint="START_TS=… END_TS=…, the later one last",
+        )
+    return since, until
+
+
 def windows(start: datetime, end: datetime, length: timedelta) -> Iterator[tuple[datetime, datetime]]:
     """[start, end) in ascending half-open windows of at most `length`."""
     while start < end:

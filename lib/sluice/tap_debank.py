@@ -63,12 +63,13 @@ def options(config: dict[str, Any], start: str | None, end: str | None) -> Optio
             code="tap_bad_config",
             hint="the key is read from TAP_DEBANK_ACCESS_KEY, or the file that TAP_DEBANK_ACCESS_KEY_FILE names",
         )
+    since, until = tap.period(start, end)
     return Options(
         addresses=[str(address).lower() for address in config.get("addresses", [])],
         chains=config.get("chains") or [None],
         base_url=config.get("base_url", URL).rstrip("/"),
-        start=tap.moment(start, "--start") if start else None,
-        end=tap.moment(end, "--end") if end else None,
+        start=since,
+        end=until,
     )
 
 

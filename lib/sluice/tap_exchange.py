@@ -67,6 +67,7 @@ def options(config: dict[str, Any], start: str | None, end: str | None) -> Optio
             code="tap_bad_config",
             hint="keys are read from TAP_EXCHANGE_API_KEY and TAP_EXCHANGE_SECRET, or the files that …_FILE name",
         )
+    since, until = tap.period(start, end)
     exchange = config.get("exchange", "coinbase")
     return Options(
         exchange=exchange,
@@ -76,8 +77,8 @@ def options(config: dict[str, Any], start: str | None, end: str | None) -> Optio
         begin=tap.moment(config.get("start_date", "2015-01-01"), "start_date"),
         window=timedelta(days=float(config.get("window_days", 30))),
         base_url=config.get("base_url"),
-        start=tap.moment(start, "--start") if start else None,
-        end=tap.moment(end, "--end") if end else None,
+        start=since,
+        end=until,
     )
 
 

@@ -209,9 +209,17 @@ class Screen:
         self._console.print(line)
 
     def sync_state(self, state: SyncState) -> None:
+        from sluice.forecast import spelled
+
         line = Text(f"{state.sync_status or '-':9}", style=_STYLES[_SYNC[state.sync_status or "partial"]])
         line.append(f" {state.source}  to {state.last_sync_ts or '-'} {state.last_txid or ''}  ", style="default")
+        line.append(f"lag {spelled(state.lag_s)}  " if state.lag_s is not None else "")
         line.append(f"rows {state.inserted_rows}  runs {state.sync_count}, not well {state.failed_count}")
+        line.append(f"  {spelled(state.mean_s)} each" if state.mean_s is not None else "", style="dim")
+        line.append(
+            f"  {state.saved_ratio:.0%} not fetched again" if state.saved_ratio is not None else "", style="dim"
+        )
+        line.append(f"  last {state.updated_at[:19]}", style="dim")
         line.append(f"\n    {state.message}" if state.message else "")
         self._console.print(line)
 

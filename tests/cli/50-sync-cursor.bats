@@ -124,9 +124,13 @@ tap() {
 
 @test "reset forgets the cursor or sets it, the rows stay" {
     tap 1 3 | sync-cursor load shop >/dev/null
+    try sync-cursor reset shop --to 2026-01-02T00:00:00Z --dry-run
+    assert_equal "$(pick sync_state message last_sync_ts)" "reset to 2026-01-02T00:00:00Z null"
+    assert_equal "$(sync-cursor state shop)" '{"bookmarks": {"trades": {"at": "2026-01-03T12:00:00Z"}}}'
     try sync-cursor reset shop --to 2026-01-02T00:00:00Z
     assert_status 0
     assert_records
+    assert_equal "$(sync-cursor log | look pick sync_state message)" "reset to 2026-01-02T00:00:00Z"
     assert_equal "$(sync-cursor state shop)" '{"bookmarks": {"trades": {"at": "2026-01-02T00:00:00Z"}}}'
     tap 2 2 >lines
     try sync-cursor load shop <lines # older than the cursor that was, and no alarm
@@ -203,4 +207,25 @@ tap() {
     SLUICE_SOURCES="$PWD/sources" STAGE=0 ONLY=tap-here JSON=1 try "$ROOT/pipelines/sync"
     assert_status 0
     assert_equal "$(pick sync_result received_rows unchanged_rows)" "3 3"
+    # Without a state no tap is started, for it would fetch everything; and every source is told of.
+    SLUICE_SOURCES="$PWD/sources" STAGE=0 OVERLAP=soon JSON=1 try "$ROOT/pipelines/sync"
+    assert_status 1
+    assert_records
+    assert_equal "$(pick sync_result source received_rows error)" $'bad 0 the tap ended with 2\ngood 0 the tap ended with 2'
+}
+
+# bats test_tags=long
+@test "pipelines/sync: a catalog beside a config is its tap's, and a tap that is not there is named" {
+    mkdir sources taps
+    echo '{}' | tee sources/one.tap-here.json sources/two.tap-nowhere.json >/dev/null
+    echo '{"streams":[]}' >sources/one.tap-here.catalog.json
+    { declare -f tap; echo 'tap 1 3; echo "$@" >told'; } >lines.sh
+    printf '#!/usr/bin/env bash\ncd %q && source ./lines.sh "$@"\n' "$PWD" >taps/tap-here
+    chmod +x taps/tap-here
+    PATH="$PWD/taps:$PATH"
+    SLUICE_SOURCES="$PWD/sources" STAGE=0 JSON=1 try "$ROOT/pipelines/sync"
+    assert_status 1
+    assert_equal "$(pick sync_result source sync_status)" $'one success\ntwo failed'
+    assert_equal "$(cut -d' ' -f1-4 told)" "--config $PWD/sources/one.tap-here.json --catalog $PWD/sources/one.tap-here.catalog.json"
+    assert_says "no command is named tap-nowhere" "try: docs/taps.md" "the tap ended with 127"
 }

@@ -10,7 +10,7 @@ from sluice.config import load
 from sluice.digest import Digest
 from sluice.errors import SluiceError, bad_stream
 from sluice.notify import notify
-from sluice.records import CheckResult, Error, NotifyResult, PartitionResult, Record, Summary
+from sluice.records import CheckResult, Error, NotifyResult, PartitionResult, Record, Summary, SyncResult
 
 PLAN, BATCHES = a_plan(months_of() + months_of(TOTALS))
 
@@ -53,6 +53,16 @@ def test_failures_are_named_with_their_error() -> None:
         "time 0.0 s   batches 3   ok 1   failed 1   skipped 1",
         f"failed  {ORDERS} (batch 2 of 6, stage default, 2024-02-01 to 2024-03-01): boom",
         "plan_drift: it is   try: mend it",
+    ]
+
+
+def test_what_a_sync_brought_is_told_and_what_a_rehearsal_cannot_know_is_not() -> None:
+    brought = {"source": "cb", "stream": "trades", "received_rows": 3}
+    real = SyncResult(**brought, sync_status="partial", status="failed", inserted_rows=1, updated_rows=2, error="cut")
+    rehearsed = SyncResult(**brought, sync_status="success", status="dry_run")
+    assert digest(real, rehearsed).lines()[2:] == [
+        "partial  cb trades: received 3, inserted 1, updated 2: cut",
+        "dry_run  cb trades: received 3",
     ]
 
 

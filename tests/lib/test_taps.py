@@ -203,6 +203,16 @@ def test_a_backfill_leaves_the_state_as_it_was(exchange: FakeExchange, run_tap: 
     assert {record["datetime"][:10] for record in run.records} == {"2026-01-02"} and run.states == [state]
 
 
+@pytest.mark.parametrize("module", [tap_exchange, tap_debank])
+def test_a_backfill_of_no_time_at_all_is_refused(module: Any) -> None:
+    for start, end in (("2026-01-03", "2026-01-02"), ("2026-01-03", "2026-01-03")):
+        with pytest.raises(SluiceError, match="nothing is from 2026-01-03 on and earlier than") as refusal:
+            module.options({}, start, end)
+        assert refusal.value.exit_code == 2
+    with pytest.raises(SluiceError, match="START_TS.* is 'yesterday'"):
+        module.options({}, "yesterday", None)
+
+
 def test_an_exchange_that_shows_the_same_full_page_for_ever_is_an_error(
     exchange: FakeExchange, run_tap: Callable[..., Run]
 ) -> None:

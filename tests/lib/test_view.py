@@ -9,7 +9,7 @@ from builders import ORDERS, a_batch, a_plan, a_result, months_of, records_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.records import TYPES, Error, PlannedModel, Record, Summary
+from sluice.records import TYPES, Error, PlannedModel, Record, Summary, SyncState
 from sluice.view import Screen
 
 EVIL = "\x1b[2J\x1b]0;title\x07 [bold]not bold[/] [/] \x9b31m \r gone"
@@ -84,6 +84,18 @@ def test_of_what_passes_only_what_went_wrong_is_shown() -> None:
     )
     text = shown(copied=(*lines, *others))
     assert [line.split()[1] for line in text.splitlines()] == ["failed", "skipped"]
+
+
+def test_how_far_a_source_is_is_a_line() -> None:
+    known = SyncState(
+        source="cb", sync_status="success", last_sync_ts="2026-01-01T00:00:00.000Z", last_txid="t1", sync_count=4, failed_count=1,
+        updated_at="2026-01-01T02:00:00.000Z", lag_s=7200.0, received_rows=9, inserted_rows=8, updated_rows=0, rejected_rows=0,
+        mean_s=1.52, saved_ratio=0.48,
+    )  # fmt: skip
+    assert shown(known) == (
+        "success   cb  to 2026-01-01T00:00:00.000Z t1  lag 2:00:00  rows 8  runs 4, not well 1  1.5 s each"
+        "  48% not fetched again  last 2026-01-01T02:00:00\n"
+    )
 
 
 def test_errors_stand_on_stderr_already() -> None:
