@@ -146,7 +146,7 @@ audit: ## Known vulnerabilities of what the locks hold
 	@pipelines/audit
 
 clean: ## Remove the virtual environments (state, logs and data stay)
-	@rm -rf .venv .venv-snowflake
+	@rm -rf .venv .venv-snowflake .venv-taps
 
 help: ## This text
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-29s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -167,11 +167,11 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-# Not into .venv: what an emulator of Snowflake wants of duckdb and others must not bind the product.
-.venv-snowflake/.installed: requirements-snowflake.txt
-	@echo "fetching an emulator of Snowflake into .venv-snowflake (once)" >&2
-	@"$(PYTHON)" -m venv .venv-snowflake
-	@.venv-snowflake/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< >&2
+# Not into .venv: what an emulator of Snowflake, or a tap by others, wants of duckdb and others must not bind the product.
+.venv-%/.installed: requirements-%.txt
+	@echo "setting up $(@D), which tests use (once)" >&2
+	@"$(PYTHON)" -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
 .PHONY: all audit bars bench clean clean-logs clean-published clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill report runs sample-data setup stage status sync test test-faults unpublish validate

@@ -48,11 +48,13 @@ def test_kinds_are_what_the_schema_means() -> None:
         "p": {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]},
         "q": {"type": ["string", "integer"]},
         "r": {},
+        "s": {"type": ["null", "string"], "format": "x-singer.decimal"},
     }
     assert [column.kind for column in columns.of_schema("s", {"properties": mixed}, [])] == [
         "timestamp",
         "text",
         "json",
+        "decimal",
     ]
 
 

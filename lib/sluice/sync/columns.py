@@ -15,7 +15,7 @@ from sluice.errors import refused
 DECIMAL_DIGITS = 38
 DECIMAL_SCALE = 18  # of a decimal that does not say: wei, the smallest unit in use, has 18
 _MOST_SCALE = 30
-FORMATS = {"date-time": "timestamp", "date": "date", "singer.decimal": "decimal"}
+FORMATS = {"date-time": "timestamp", "date": "date", "singer.decimal": "decimal", "x-singer.decimal": "decimal"}
 
 
 @dataclass(frozen=True)
