@@ -209,7 +209,7 @@ def test_a_backfill_of_no_time_at_all_is_refused(module: Any) -> None:
         with pytest.raises(SluiceError, match="nothing is from 2026-01-03 on and earlier than") as refusal:
             module.options({}, start, end)
         assert refusal.value.exit_code == 2
-    with pytest.raises(SluiceError, match="START_TS.* is 'yesterday'"):
+    with pytest.raises(SluiceError, match=r"START_TS.* is 'yesterday'"):
         module.options({}, "yesterday", None)
 
 
