@@ -69,7 +69,7 @@ export-debank-incremental: $(READY) ## What is new: DeBank alone, no models
 stage: $(READY) ## The models that read what was synced, alone
 	@STAGE=only pipelines/sync
 
-parquet: $(READY) ## What was synced as Parquet files by source and month, those rewritten that changed [PARQUET_DIR=parquet]
+parquet: $(READY) ## What was synced as Parquet files by source and month, those rewritten that changed [PARQUET_DIR=parquet TARGET=]
 	@pipelines/parquet
 
 ##@ Try

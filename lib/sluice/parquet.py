@@ -1,6 +1,6 @@
 """What was synced as Parquet files for others to read: a file for each source and month, written anew where rows changed.
 
-    python -m sluice.parquet DUCKDB_FILE FOLDER [SCHEMA]
+    python -m sluice.parquet FOLDER
 
 A file is written under another name and renamed, so a reader sees the old one or the new one. What each was made of,
 the number of its rows and the time of the last that was loaded, is in `_parts.json` beside them.
@@ -12,6 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from sluice.errors import REFUSED, UNAVAILABLE, SluiceError, misconfigured, unavailable
+from sluice.profiles import Credentials
 
 TABLES = {
     "raw_exchanges_trades": ("source", "datetime"),
@@ -79,20 +82,36 @@ def _name(source: str, month: str) -> str:
 def main(arguments: list[str]) -> int:
     import duckdb
 
-    if len(arguments) not in (2, 3):
+    from sluice import config, profiles
+
+    if len(arguments) != 1:
         print(__doc__, file=sys.stderr)
-        return 2
-    if not os.path.exists(arguments[0]):
-        print(f"parquet: there is no {arguments[0]}\n  try: make sync", file=sys.stderr)
-        return 69
+        return REFUSED
     try:
-        with duckdb.connect(arguments[0], read_only=True) as connection:
-            for path in export(connection, Path(arguments[1]), *arguments[2:]):
+        settings = config.load()
+        database = _database(profiles.load(settings))
+        with duckdb.connect(database, read_only=True) as connection:
+            for path in export(connection, Path(arguments[0]), settings.raw_schema):
                 print(path)
+    except SluiceError as problem:
+        print(f"parquet: {problem.message}" + (f"\n  try: {problem.hint}" if problem.hint else ""), file=sys.stderr)
+        return problem.exit_code
     except (duckdb.Error, OSError) as problem:
         print(f"parquet: {problem}", file=sys.stderr)
-        return 69
+        return UNAVAILABLE
     return 0
+
+
+def _database(credentials: Credentials) -> str:
+    """The file that syncs go to. Raises SluiceError: 78 where it is no DuckDB, 69 where it is not there."""
+    if credentials.adapter != "duckdb":
+        raise misconfigured(
+            f"{credentials} is no DuckDB, and only from one are files written", code="parquet_adapter", hint="TARGET=…"
+        )
+    path = str(credentials.get("path", ":memory:"))
+    if ":" not in path and not os.path.exists(path):
+        raise unavailable(f"there is no {path}", code="parquet_no_database", hint="make sync")
+    return path
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Parquet files hold what the tables hold, and only those are written anew whose rows changed."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from sluice.parquet import export
+from sluice.config import Config
+from sluice.parquet import export, main
 
 
 @pytest.fixture
@@ -48,3 +50,39 @@ def test_a_file_that_was_lost_is_written_again_and_no_name_leaves_the_folder(
     assert list(export(connection, tmp_path / "out")) == [first[0]]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert list(export(duckdb.connect(), tmp_path / "other")) == []
+
+
+def test_the_files_are_of_the_database_that_the_syncs_go_to(
+    own_settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "dbt_project.yml").write_text("name: own\nprofile: own\n")
+    profile = {
+        "target": "dev",
+        "outputs": {"dev": {"type": "duckdb", "path": str(tmp_path / "own.duckdb"), "schema": "main"}},
+    }
+    profile["outputs"]["far"] = {
+        "type": "postgres",
+        "host": "h",
+        "port": 1,
+        "user": "u",
+        "password": "p",
+        "dbname": "d",
+        "schema": "s",
+    }
+    (project / "profiles.yml").write_text(json.dumps({"own": profile}))
+    monkeypatch.setenv("DBT_PROJECT_DIR", str(project))
+    monkeypatch.setenv("DBT_PROFILES_DIR", str(project))
+    assert main([str(tmp_path / "out")]) == 69
+    assert f"there is no {tmp_path / 'own.duckdb'}\n  try: make sync" in capsys.readouterr().err
+    with duckdb.connect(str(tmp_path / "own.duckdb")) as connection:
+        connection.execute(
+            "CREATE SCHEMA near; CREATE TABLE near.raw_exchanges_trades AS SELECT 'cb' AS source, now() AS datetime, now() AS _synced_at"
+        )
+    monkeypatch.setenv("SLUICE_RAW_SCHEMA", "near")
+    assert main([str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith(str(tmp_path / "out/raw_exchanges_trades/source=cb/month="))
+    monkeypatch.setenv("DBT_TARGET", "far")
+    assert main([str(tmp_path / "out")]) == 78
+    assert "is no DuckDB" in capsys.readouterr().err
