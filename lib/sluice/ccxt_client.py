@@ -8,12 +8,15 @@ import json
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from logging import Logger
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from sluice import tap
+from sluice import remembered_markets, tap
 from sluice.errors import FAILED, SluiceError, misconfigured, unavailable
 
 PAGE = 100
+_RIGHT = timedelta(seconds=5)  # a clock that is off by less is right
 _METHODS = {"deposit": "fetchDeposits", "withdrawal": "fetchWithdrawals"}
 _NEWEST_FIRST = ("coinbase",)  # whose transfers come newest first, a page from an id on
 
@@ -35,6 +38,7 @@ class Exchange:
         }  # fmt: skip
         self._ccxt = ccxt
         self._name, self._source = name, source
+        self._host = f"-{urlsplit(base_url).hostname}" if base_url else ""
         self._log = log
         self._client = getattr(ccxt, name)({name: key for name, key in keys.items() if key} | {"enableRateLimit": True})
         self._client.number = str  # a float would round
@@ -66,11 +70,20 @@ class Exchange:
 
         self._client.fetch = counted
 
-    def now(self) -> datetime:
-        """The exchange's own clock: ours may be off."""
-        self._ask(self._client.load_markets)
+    def now(self, folder: Path, names: list[str | None]) -> datetime:
+        """The exchange's own clock, for ours may be off. With it come its markets, the `names` among them, which are
+        kept in `folder` for a day, and while they are our clock, which was right when they came, is asked instead."""
+        kept = folder / f"markets-{self._name}{self._host}.json"
+        if remembered_markets.recall(self._client, kept, names):
+            return datetime.now(UTC)
+        self._ask(lambda: self._client.load_markets(True))
         date = {key.lower(): value for key, value in (self._client.last_response_headers or {}).items()}.get("date")
-        return parsedate_to_datetime(date) + timedelta(seconds=1) if date else datetime.now(UTC)
+        now = parsedate_to_datetime(date) + timedelta(seconds=1) if date else datetime.now(UTC)
+        if abs(now - datetime.now(UTC)) < _RIGHT:
+            remembered_markets.remember(self._client, kept)
+        else:
+            kept.unlink(missing_ok=True)
+        return now
 
     def trades(self, symbols: list[str | None], since: datetime, until: datetime) -> list[dict[str, Any]]:
         """All own trades in [since, until), as records, in the order of time and id."""

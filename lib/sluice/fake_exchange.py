@@ -34,18 +34,20 @@ class Answer:
 
 
 class FakeExchange:
-    """A context manager. `faults` are played, in order, to the coming requests for trades; `asked` notes those."""
+    """A context manager. `faults` are played, in order, to the coming requests for trades; `asked` notes those, `requests` counts all."""
 
     def __init__(self, *, begin: datetime, end: datetime | None = None, step_s: float = 3600.0, skew_s: float = 0.0):
         self.begin, self.end, self.step_s, self.skew_s = begin, end, step_s, skew_s
         self.faults: list[Answer] = []
         self.asked: list[dict[str, str]] = []
+        self.requests = 0
         exchange = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                exchange.requests += 1
                 exchange.answer(self)
 
             def date_time_string(self, timestamp: float | None = None) -> str:

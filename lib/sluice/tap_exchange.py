@@ -119,7 +119,8 @@ def run(
     for stream in streams:
         messages.schema(stream)
     messages.flush()
-    end = wanted.end or exchange.now() + timedelta(milliseconds=1)  # fixed before the first request for records
+    now = exchange.now(ctx.config.state_dir / "sync", [*wanted.symbols, *wanted.transfers])
+    end = wanted.end or now + timedelta(milliseconds=1)  # fixed before the first request for records
     known = dict(state.get("bookmarks", {}))
     is_backfill = wanted.start is not None or wanted.end is not None
     try:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -124,11 +125,36 @@ def test_a_second_run_asks_once_and_brings_no_more_than_the_boundary(
 ) -> None:
     first = run_tap(tap_exchange, asks(exchange))
     exchange.asked.clear()
+    exchange.requests = 0
     again = run_tap(tap_exchange, asks(exchange), first.states[-1])
-    assert len(exchange.asked) == 1 and {record["datetime"] for record in again.records} == {
+    assert len(exchange.asked) == exchange.requests == 1 and {record["datetime"] for record in again.records} == {
         first.records[-1]["datetime"]
     }
     assert again.states[-1] == first.states[-1]
+
+
+def test_markets_are_remembered_for_a_day_unless_one_is_missing_or_a_clock_is_wrong(
+    exchange: FakeExchange, run_tap: Callable[..., Run], own_settings: Config
+) -> None:
+    def about_markets(**more: Any) -> int:
+        before = exchange.requests - len(exchange.asked)
+        run = run_tap(tap_exchange, asks(exchange, **more))
+        assert run.error is None and run.records
+        return exchange.requests - len(exchange.asked) - before
+
+    whole = about_markets()
+    assert whole > 1
+    assert about_markets() == about_markets(symbols=["BTC/USD"]) == about_markets(symbols=["ETH/USD"]) == 0
+    (kept,) = (own_settings.state_dir / "sync").glob("markets-coinbase-127.0.0.1.json")
+    known = json.loads(kept.read_text())
+    kept.write_text(json.dumps([{"BTC/USD": known[0]["BTC/USD"]}, known[1]]))
+    assert about_markets(symbols=["BTC/USD"]) == 0 and about_markets(symbols=["ETH/USD"]) == whole
+    for broken in ("", "[]", "{}", '[{"BTC/USD": 1}, null]'):
+        kept.write_text(broken)
+        assert about_markets() == whole, broken
+    os.utime(kept, (kept.stat().st_mtime - 86_401,) * 2)
+    exchange.skew_s = 60
+    assert about_markets() == about_markets() == whole and not kept.exists()
 
 
 def test_a_run_that_goes_on_brings_what_is_new_and_late_by_the_boundary(
