@@ -159,6 +159,11 @@ tap() {
     try sync-cursor load shop --records - <lines
     assert_status 1
     assert_equal "$(pick sync_result rejected_rows inserted_rows)" "1 3"
+    assert_says 'records that break their schema: 1; the last, line 6: id is "x", no integer (all are in sync_reject)'
+    try sync-cursor load shop --records - --dry-run <lines
+    assert_equal "$(pick sync_result status rejected_rows)" "dry_run 1"
+    assert_says 'the last, line 6: id is "x", no integer'
+    ! grep -q sync_reject "$err" || fail "a rehearsal keeps none"
     assert_equal "$(query 'select line, reason from raw.sync_reject')" '6 id is "x", no integer'
     try sync-cursor load shop --max-rejects 0 --records - <lines
     assert_status 1

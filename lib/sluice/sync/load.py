@@ -145,13 +145,17 @@ class Load:
             return
         rejected = sum(stream.total.rejected + len(stream.rejects) for stream in self._streams.values())
         if rejected > most:
-            last = next(reject for stream in self._streams.values() for reject in reversed(stream.rejects))
             raise SluiceError(
-                f"more than {most} records break their schema (--max-rejects); the last, line {last.line}: {last.reason}",
+                f"more than {most} records break their schema (--max-rejects); {self._last_reject()}",
                 code="sync_too_many_rejects",
                 exit_code=FAILED,
                 hint=f"sync-cursor log, and see sync_reject; then load {self.source} with a higher --max-rejects",
             )
+
+    def _last_reject(self) -> str:
+        """`the last, line 3: id is null`"""
+        last = max((s.last_reject for s in self._streams.values() if s.last_reject), key=lambda reject: reject.line)
+        return f"the last, line {last.line}: {last.reason}"
 
     # -- writing --------------------------------------------------------------------------------------
 
@@ -233,7 +237,8 @@ class Load:
         is_nothing = bool(problems) and not self._streams
         status: SyncStatus = "failed" if behind or is_nothing else "partial" if problems or rejected else "success"
         if rejected:
-            problems.append(f"{rejected} records break their schema: see sync_reject")
+            kept = "" if self._target is None else " (all are in sync_reject)"
+            problems.append(f"records that break their schema: {rejected}; {self._last_reject()}{kept}")
         ended = Event(
             "ended", sync_status=status, duration_s=round(time.monotonic() - self._began, 3), message="; ".join(problems) or None
         )  # fmt: skip

@@ -36,6 +36,7 @@ class Stream:
         self.covered: Bookmark | None = None
         self.written = before  # the newest that the database knows to be covered
         self.total = Counts()
+        self.last_reject: Reject | None = None
         self.table: Table | None = None
         self._latest: tuple[datetime, Any] | None = None
         self._has_version = False
@@ -125,7 +126,8 @@ class Stream:
 
     def _reject(self, number: int, line: bytes, reason: str) -> None:
         text = line.decode(errors="backslashreplace").rstrip("\r\n").replace("\0", "\\x00")
-        self.rejects.append(Reject(self.name, number, reason, text))
+        self.last_reject = Reject(self.name, number, reason, text)
+        self.rejects.append(self.last_reject)
 
     # -- giving ---------------------------------------------------------------------------------------
 
@@ -182,5 +184,5 @@ class Stream:
         """The same stream with another schema; what waited must have been written."""
         after = Stream(message, self.before)
         after._latest, after.covered, after.written, after.total = self.latest(), self.covered, self.written, self.total
-        after._has_version = self._has_version
+        after._has_version, after.last_reject = self._has_version, self.last_reject
         return after
