@@ -106,7 +106,9 @@ def _database(credentials: Credentials) -> str:
     """The file that syncs go to. Raises SluiceError: 78 where it is no DuckDB, 69 where it is not there."""
     if credentials.adapter != "duckdb":
         raise misconfigured(
-            f"{credentials} is no DuckDB, and only from one are files written", code="parquet_adapter", hint="TARGET=…"
+            f"{credentials} is no DuckDB, and only from one are files written",
+            code="parquet_adapter",
+            hint="make parquet TARGET=… of a DuckDB",
         )
     path = str(credentials.get("path", ":memory:"))
     if ":" not in path and not os.path.exists(path):

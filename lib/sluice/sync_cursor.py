@@ -6,7 +6,7 @@ import os
 import select
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from sluice.ids import new_run_id, timestamp
 from sluice.locks import RunLock
 from sluice.pipe import Writer, read_lines
 from sluice.profiles import Credentials
-from sluice.records import Record, SyncState
+from sluice.records import Record, SyncResult, SyncState
 from sluice.signals import interruptible
 from sluice.sync import overlap as bookmarks
 from sluice.sync.load import Load, Options
@@ -125,7 +125,12 @@ def load(ctx: Context, where: Place, source: str, options: Options) -> Generator
         # A DuckDB file has one process at a time, and the tap is just reading its state from it: it speaks once it has.
         with interruptible():
             select.select([sys.stdin], [], [])
-        with where.opened(f"sync-cursor {ctx.run_id}", source, create=True) as target:
+        with ExitStack() as stack:
+            try:
+                target = stack.enter_context(where.opened(f"sync-cursor {ctx.run_id}", source, create=True))
+            except WarehouseError as problem:  # it names the database; who is told must know of which source it was
+                yield SyncResult(source=source, stream="", sync_status="failed", status="failed", error=problem.message)
+                raise
             with target.exclusively(source):
                 return (yield from _load(ctx, target, source, options))
     finally:

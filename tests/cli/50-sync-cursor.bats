@@ -122,6 +122,21 @@ tap() {
     assert_status 0
 }
 
+@test "a database that is away is told with the source that it was for: 75 while another process has the file" {
+    tap 1 2 >lines
+    sync-cursor load shop <lines >/dev/null
+    mkfifo done
+    "$PYTHON" -c 'import duckdb, sys; c = duckdb.connect(sys.argv[1]); open("has", "w"); open("done").read()' "$DATABASE" 3>&- &
+    eventually test -e has
+    export SLUICE_LOCK_WAIT_S=0
+    try sync-cursor load shop --records - <lines
+    : >done
+    assert_status 75
+    assert_records
+    assert_equal "$(pick sync_result source sync_status received_rows)" "shop failed 0"
+    assert_equal "$(pick error code)" warehouse_locked
+}
+
 @test "reset forgets the cursor or sets it, the rows stay" {
     tap 1 3 | sync-cursor load shop >/dev/null
     try sync-cursor reset shop --to 2026-01-02T00:00:00Z --dry-run
