@@ -192,10 +192,12 @@ def _changed_places(results: list[PublishResult]) -> list[str]:
 def _brought(result: SyncResult) -> str:
     """`partial  coinbase: received 12, inserted 3, updated 0: the tap ended with 69`"""
     counts = f"received {result.received_rows}"
-    if result.status != "dry_run":
+    if result.inserted_rows is not None:
         counts += f", inserted {result.inserted_rows}, updated {result.updated_rows}"
     how = "dry_run" if result.status == "dry_run" and result.sync_status == "success" else result.sync_status
-    return f"{how:8} {result.source} {result.stream}: {counts}" + (f": {result.error}" if result.error else "")
+    return f"{how:8} {f'{result.source} {result.stream}'.rstrip()}: {counts}" + (
+        f": {result.error}" if result.error else ""
+    )
 
 
 def _where(result: BatchResult) -> str:

@@ -60,9 +60,11 @@ def test_what_a_sync_brought_is_told_and_what_a_rehearsal_cannot_know_is_not() -
     brought = {"source": "cb", "stream": "trades", "received_rows": 3}
     real = SyncResult(**brought, sync_status="partial", status="failed", inserted_rows=1, updated_rows=2, error="cut")
     rehearsed = SyncResult(**brought, sync_status="success", status="dry_run")
-    assert digest(real, rehearsed).lines()[2:] == [
+    away = SyncResult(source="cb", stream="", sync_status="failed", status="failed", error="it is locked")
+    assert digest(real, rehearsed, away).lines()[2:] == [
         "partial  cb trades: received 3, inserted 1, updated 2: cut",
         "dry_run  cb trades: received 3",
+        "failed   cb: received 0: it is locked",
     ]
 
 
