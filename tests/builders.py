@@ -184,6 +184,7 @@ class FakeContext:
     stream: Iterable[Record] = ()
     dry_run: bool = False
     quiet: bool = True
+    is_seen: bool = False
     upstream_exit: int = 0
     line: int = 0
     keeps: bool = False

@@ -114,9 +114,14 @@ class Context:
         """Copy a line (newline included) to stdout, unchanged."""
         self._sink.copy(line)
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether a person sees the records, as a view on a terminal."""
+        return hasattr(self._sink, "shows_all")
+
     def show_all(self) -> None:
         """On a terminal, show all that passes by: of a command whose work others do."""
-        if hasattr(self._sink, "shows_all"):
+        if self.is_seen:
             self._sink.shows_all = True
 
     def flush(self) -> None:
@@ -388,7 +393,7 @@ def _clean(text: str) -> str:
 
 def _tell(name: str, problem: Any, ctx: Context | None) -> None:
     """An error for a person on stderr, and in the log."""
-    from sluice.log import one_line
+    from sluice.log import clear_line, one_line
 
     text = _clean(problem.message)
     lines = [
@@ -396,6 +401,7 @@ def _tell(name: str, problem: Any, ctx: Context | None) -> None:
     ]
     if problem.hint:
         lines.append(f"  try: {one_line(_clean(problem.hint))}")
+    clear_line(sys.stderr)
     print("\n".join(lines), file=sys.stderr)
     if ctx is not None:
         ctx.log.error("%s: %s", problem.code, text, extra={"file_only": True})

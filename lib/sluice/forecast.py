@@ -111,6 +111,12 @@ def spelled(seconds: float) -> str:
         return f"{seconds} s"
 
 
+def rate_spelled(per_s: float) -> str:
+    """`2.5/s`, `30.0/min`, `7.2/h`"""
+    unit, length_s = ("s", 1) if per_s >= 1 else ("min", 60) if per_s * 60 >= 1 else ("h", 3600)
+    return f"{per_s * length_s:,.1f}/{unit}"
+
+
 def _kind(model: str, is_whole: bool, replaces: bool) -> _Kind:
     return (model, replaces if is_whole else None)
 

@@ -6,7 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import IO
 
 from sluice.config import Config
 
@@ -83,13 +85,22 @@ def setup(command: str, config: Config, *, verbose: bool, quiet: bool, keep: boo
     return logger
 
 
+def clear_line(stream: IO[str]) -> None:
+    """A progress bar may stand on the terminal's line, this command's or that of another one of the pipe."""
+    with suppress(OSError, ValueError):  # a stream that is gone is told of by who writes to it
+        if stream.isatty() and os.environ.get("TERM") != "dumb":
+            stream.write("\r\x1b[2K")
+
+
 class _ToPeople(logging.StreamHandler):
-    """Where a progress bar stands on the stream, rich is to put lines above it."""
+    """Where a progress bar of ours stands on the stream, rich is to put lines above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = self.stream
         if getattr(sys.stderr, "rich_proxied_file", None) is stream:
             self.stream = sys.stderr
+        else:
+            clear_line(stream)
         try:
             super().emit(record)
         finally:

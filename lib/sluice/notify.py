@@ -22,7 +22,8 @@ def notify(ctx: Context, *, urls: Collection[str] = (), dead_man: str | None = N
     rehearsal = ctx.dry_run or (digest.plan is not None and digest.plan.dry_run)
     lines = digest.lines()
     for line in lines if not rehearsal else []:
-        ctx.log.log(logging.getLevelNamesMapping()[digest.severity], "%s", line, extra={"file_only": not told})
+        is_for_stderr = told and not ctx.is_seen  # who sees the view has read it there
+        ctx.log.log(logging.getLevelNamesMapping()[digest.severity], "%s", line, extra={"file_only": not is_for_stderr})
     yield NotifyResult(
         channel="log",
         severity=digest.severity,

@@ -7,7 +7,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sluice.forecast import spelled
+from sluice.forecast import rate_spelled, spelled
 from sluice.records import Overview, RunState, StaleModel
 
 MOST_STALE = 10
@@ -32,7 +32,7 @@ def _section(title: str, lines: list[RenderableType], otherwise: str) -> list[Re
 def _at_work(run: RunState) -> RenderableType:
     told = [f"{run.done}/{run.total}"]
     told += [f"{run.failed} failed"] if run.failed else []
-    told += [f"{_pace(run.batches_per_s)}"] if run.batches_per_s else []
+    told += [f"{rate_spelled(run.batches_per_s)}"] if run.batches_per_s else []
     told += [f"{_lasting(run.left_s)} left"] if run.left_s is not None else []
     grid = Table.grid(padding=(0, 1))
     grid.add_row("  ", ProgressBar(total=max(1, run.total), completed=run.done, width=30), Text("  ".join(told)))
@@ -79,10 +79,6 @@ def _why(model: StaleModel, now: datetime) -> str:
 
 def _job(run: RunState) -> str:
     return f"{run.intent.replace('_', ' ')} of {run.project} on {run.target}"
-
-
-def _pace(batches_per_s: float) -> str:
-    return f"{batches_per_s:.1f}/s" if batches_per_s >= 1 else f"{batches_per_s * 60:.1f}/min"
 
 
 def _lasting(seconds: float) -> str:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sluice import aside, exchange
+from sluice import aside, exchange, progress
 from sluice.command import Context
 from sluice.errors import FAILED, refused
 from sluice.exchange import Move
@@ -140,16 +140,17 @@ def _published(
 ) -> Iterator[PublishResult]:
     """Look at all, then do it. `begun` is what an earlier start had noted: that one has looked, and some may be done."""
     began, how = time.monotonic(), exchange.of(warehouse)
-    changes = [Change(move) if begun else _change(warehouse, move) for move in moves]
+    changes = [Change(move) for move in moves] if begun else list(_changes(warehouse, moves))
     if begun is None:
         _refuse(warehouse, changes, options)
         how.prepare(warehouse, moves)
     plan.publication = begun or note(warehouse, moves, Publication(keep_s=options.keep_s))
     until = timestamp(kept_until(plan.publication, datetime.now(UTC)))
-    carry_out(
-        state, warehouse, plan, moves, "SUCCESS",
-        f"published {names(moves)}; what was there before is kept until {until}",
-    )  # fmt: skip
+    with progress.waiting("putting what was built in its place"):
+        carry_out(
+            state, warehouse, plan, moves, "SUCCESS",
+            f"published {names(moves)}; what was there before is kept until {until}",
+        )  # fmt: skip
     ctx.log.info("published %s", names(moves))
     for change in changes:
         move = change.move
@@ -159,6 +160,15 @@ def _published(
             kept=f"{move.schema}.{move.going}" if is_kept else None, kept_until=until if is_kept else None,
             duration_s=round(time.monotonic() - began, 4),
         )  # fmt: skip
+
+
+def _changes(warehouse: Warehouse, moves: list[Move]) -> Iterator[Change]:
+    """To count the rows of a large table takes its time."""
+    with progress.counting("tables looked at", len(moves)) as count:
+        for move in moves:
+            count.now(move.table)
+            yield _change(warehouse, move)
+            count.add()
 
 
 def _change(warehouse: Warehouse, move: Move) -> Change:

@@ -19,7 +19,7 @@ from sluice.jobs import Job, Wait
 from sluice.lineage import Lineage, to_server
 from sluice.log import redact
 from sluice.pace import Pace
-from sluice.progress import Progress, watch
+from sluice.progress import Batches, Count, watch
 from sluice.project import parse, start_engine
 from sluice.records import Batch, BatchResult, Estimate, Gate, Plan, Record, RunStatus, Split
 from sluice.signals import Interrupted
@@ -93,7 +93,7 @@ class Run:
     waiting: list[Batch] = field(default_factory=list)  # of one wave; read ahead when there are several workers
     told: list[tuple[Estimate | None, float]] = field(default_factory=list)  # forecast and measured
     pace: Pace | None = None
-    progress: Progress = field(default_factory=Progress)
+    progress: Batches = field(default_factory=lambda: Batches(Count()))
     lineage: Lineage = field(default_factory=Lineage)
 
     def __enter__(self) -> "Run":
@@ -128,7 +128,6 @@ class Run:
         ):  # batches of a model never overlap
             engines.append(stack.enter_context(closing(engines[0].twin())))
         self.pace = stack.enter_context(_pace(self.ctx, plan)) if self.options.pace else None
-        self.progress = stack.enter_context(watch(plan))
         self.lineage = stack.enter_context(closing(to_server(config, plan)))
         rules = error_classes.load(config.error_classes)
         state.begin_run(plan, root)
@@ -141,6 +140,7 @@ class Run:
             for batch_id, result in self.done.items()
             if (result.run_id == plan.run_id or plan.intent == "refill") and result.part_of is None
         }
+        self.progress = stack.enter_context(watch(plan, self.finished))
         attempted = state.attempted(root)
         first, *others = [
             Attempts(engine, state, plan, root, config.log_dir, config.lock_wait_s, rules, attempted) for engine in engines

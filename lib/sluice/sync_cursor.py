@@ -147,8 +147,15 @@ def _load(ctx: Context, target: Target | None, source: str, options: Options) ->
 
     run = Load(source, target, ctx.run_id, options, tell, ctx.log)
     stdin = sys.stdin.fileno()
+    taken = told = 0
+
+    def show() -> None:
+        nonlocal told
+        count.add(taken - told)
+        told = taken
 
     def before_wait() -> None:
+        show()
         due_s = run.due_in_s()
         if due_s == float("inf"):
             return
@@ -160,10 +167,11 @@ def _load(ctx: Context, target: Target | None, source: str, options: Options) ->
     broken = None
     try:
         with progress.counting(f"lines of {source}") as count:
-            for number, line in read_lines(stdin, before_wait, LONGEST_LINE_BYTES):
-                run.take(number, line)
-                if number % TOLD_EVERY == 0:
-                    count.add(TOLD_EVERY)
+            for taken, line in read_lines(stdin, before_wait, LONGEST_LINE_BYTES):
+                run.take(taken, line)
+                if taken % TOLD_EVERY == 0:
+                    show()
+            show()
     except SluiceError as problem:
         if isinstance(problem, WarehouseError):
             raise

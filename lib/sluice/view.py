@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from sluice.log import one_line
+from sluice.log import clear_line, one_line
 from sluice.records import (
     Batch,
     BatchResult,
@@ -58,7 +58,7 @@ class Screen:
         if show is not None:
             record = _harmless(record)
             if sys.stderr.isatty():
-                self._console.file.write("\r\x1b[2K")  # a progress bar may stand on this line
+                clear_line(self._console.file)
             show(self, record)
             self._console.file.flush()
 

@@ -1,12 +1,17 @@
 """The digest: what people are told in the morning."""
 
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from builders import ORDERS, TOTALS, FakeContext, a_plan, a_result, months_of
+from terminal import watched
 
-from sluice.config import load
+from sluice.config import Config, load
 from sluice.digest import Digest
 from sluice.errors import SluiceError, bad_stream
 from sluice.notify import notify
@@ -191,3 +196,16 @@ def test_a_run_that_died_is_told_too(own_settings) -> None:
     )
     with pytest.raises(SluiceError, match="without a summary"):
         next(running)
+
+
+def test_who_reads_the_digest_on_a_terminal_is_not_told_it_again_by_the_log(
+    own_settings: Config, tmp_path: Path
+) -> None:
+    lines = tmp_path / "lines"
+    end = Summary(command="run-dbt-batch", exit_code=1)
+    lines.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in (PLAN, a_result(BATCHES[0], "failed"), end)))
+    typed = ["bash", "-c", f"'{Path(__file__).resolve().parents[2]}/bin/notify' <'{lines}'"]
+    on_terminal = [line for line in watched(typed, os.environ).left if "FULL REFRESH OF SHOP (DEV)" in line]
+    assert on_terminal == ["FULL REFRESH OF SHOP (DEV): ERROR, exit 1"]
+    in_a_mail = subprocess.run(typed, capture_output=True, text=True).stderr
+    assert "notify: FULL REFRESH OF SHOP (DEV): ERROR, exit 1" in in_a_mail
