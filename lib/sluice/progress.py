@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from sluice.records import Batch, BatchResult, Plan
 
 _is_quiet = False
+_is_drawn = False
 
 
 def be_quiet(quiet: bool) -> None:
@@ -40,15 +41,20 @@ def waiting(what: str) -> Iterator[None]:
 def counting(what: str, total: int | None = None, *, done: int = 0) -> Iterator[Count]:
     """Done of `total`, failures, rate and time left; without a `total` what is done, and the seconds.
 
-    `done` were so many before: they say nothing of the rate.
+    `done` were so many before: they say nothing of the rate. Inside of another count only that one is seen.
     """
-    if not sys.stderr.isatty() or _is_quiet:
+    global _is_drawn
+    if not sys.stderr.isatty() or _is_quiet or _is_drawn:
         yield Count()
         return
     from sluice.progress_bar import Bar
 
     with Bar(what, total, done) as bar:
-        yield bar
+        _is_drawn = True
+        try:
+            yield bar
+        finally:
+            _is_drawn = False
 
 
 class Batches:

@@ -4,10 +4,12 @@ Every command of a pipe may have something to say while one of them draws, and c
 bar of two lines one would stay behind, and the next drawing would wipe out what was said.
 """
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.constrain import Constrain
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -36,7 +38,7 @@ class Bar(Count):
         """`done` were done before the bar began: they say nothing of the rate."""
         self._failed = 0
         console = Console(stderr=True)
-        self._bar = Progress(*_columns(total, console.width), console=console, expand=True, transient=True)
+        self._bar = _OneLine(*_columns(total, console.width), console=console)
         self._task = self._bar.add_task("", total=total, completed=done, before=done, failed="", now="")
         self.now(what)
 
@@ -53,6 +55,17 @@ class Bar(Count):
     def add(self, done: int = 1, *, failed: bool = False) -> None:
         self._failed += failed
         self._bar.update(self._task, advance=done, failed=f"{self._failed} failed" if self._failed else "")
+
+
+class _OneLine(Progress):
+    """Leaves room for the `^C` that a terminal writes behind it: in the next line it would hold the bar there for good."""
+
+    def __init__(self, *columns: ProgressColumn, console: Console):
+        self._terminal = console
+        super().__init__(*columns, console=console, expand=True, transient=True)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield Constrain(self.make_tasks_table(self.tasks), max(1, self._terminal.width - 3))
 
 
 def _columns(total: int | None, width: int) -> list[ProgressColumn]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
+from sluice import progress
 from sluice.command import Context
 from sluice.doctor import connection, machine, models, setup, store
 from sluice.doctor.visit import Found, NotThere, Visit, as_found, is_to_come
@@ -59,10 +60,10 @@ def sluice_doctor(
                 code="doctor_unknown_check", hint=f"--only with one of: {', '.join(CHECKS)}",
             )  # fmt: skip
     code = 0
-    with Visit(ctx, timeout_s=timeout_s) as visit:
-        for name, check in CHECKS.items():
-            if only and name not in only:
-                continue
+    chosen = {name: check for name, check in CHECKS.items() if not only or name in only}
+    with Visit(ctx, timeout_s=timeout_s) as visit, progress.counting("checks", len(chosen)) as count:
+        for name, check in chosen.items():
+            count.now(name)
             looks = [(name, check.look)]
             if name == "connection" and all_targets:
                 looks.append((OTHER_TARGETS, connection.other_targets))
@@ -71,6 +72,7 @@ def sluice_doctor(
                     yield line
                     if line.verdict == "fail":
                         code = max(code, check.exit_code)
+            count.add()
     return code
 
 

@@ -115,7 +115,7 @@ with progress.counting("models", 1000) as count:
 """
     )
     raw = on_a_terminal(code, columns)
-    assert all(len(line) <= columns for line in raw)
+    assert all(len(line) <= columns - len("^C") for line in raw)
     assert all("\u2501" in line or "\u257a" in line for line in raw), raw
 
 
@@ -123,6 +123,15 @@ def test_what_nobody_knows_the_length_of_tells_what_is_done_and_how_fast() -> No
     last = on_a_terminal(UNCOUNTED)[-1]
     assert re.search(r" 8,000 done [\d.,]+/s \d:\d\d:\d\d lines of shop$", last), last
     assert "left" not in last
+
+
+def test_of_a_count_inside_of_another_only_the_outer_one_is_drawn() -> None:
+    code = (
+        HEAD
+        + 'with progress.counting("checks", 2) as count, progress.waiting("dbt reads jaffle"):\n    time.sleep(0.3)\n'
+    )
+    lines = on_a_terminal(code + 'with progress.waiting("later"):\n    time.sleep(0.3)\n')
+    assert {re.sub("^.*(checks|dbt|later).*$", r"\1", line) for line in lines} == {"checks", "later"}
 
 
 def test_dbts_parse_is_told() -> None:
