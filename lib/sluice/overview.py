@@ -41,7 +41,11 @@ def run_state(state: State, run: Run) -> RunState:
     alive = state.is_alive(run)
     ended_well = ("SUCCESS", "CANCELLED") if run.plan.publication and run.plan.publication.undone else ("SUCCESS",)
     unfinished = (
-        run.plan.intent in BLOCKING_INTENTS and run.run_status not in ended_well and not run.is_discarded and not alive
+        run.plan.intent in BLOCKING_INTENTS
+        and run.run_status not in ended_well
+        and not run.is_discarded
+        and not alive
+        and state.is_latest(run)  # else a later one went on with it
     )
     return RunState(
         run_id=run.run_id,

@@ -57,6 +57,18 @@ def test_runs_are_listed_with_the_way_on(own_settings: Config, state: State) -> 
     assert [run.run_id for run in looked(own_settings, "pending")] == ["run-1"]
 
 
+def test_of_several_attempts_at_a_plan_only_the_latest_can_be_gone_on_with(own_settings: Config, state: State) -> None:
+    again, _ = a_plan(run_id="run-3")
+    state.begin_run(again, "run-1")
+    state.end_run(again, "run-3", "CANCELLED", models_run=0, models_failed=0)
+    resume = {run.run_id: run.resume for run in looked(own_settings, "runs")}
+    assert resume == {"run-1": None, "run-2": None, "run-3": "plan-batches --resume | run-dbt-batch"}
+    last, _ = a_plan(run_id="run-4")
+    state.begin_run(last, "run-1")
+    state.end_run(last, "run-4", "SUCCESS", models_run=1, models_failed=0)
+    assert {run.resume for run in looked(own_settings, "runs")} == {None}
+
+
 def test_a_run_at_work_is_said_to_be_alive(own_settings: Config, state: State) -> None:
     lock = state.store.lock("run-1")
     lock.acquire()

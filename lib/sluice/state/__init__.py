@@ -360,6 +360,14 @@ class State:
         """Whether a process is at work on this run now."""
         return run.run_status == "RUNNING" and self.store.is_held(run.run_id)
 
+    def is_latest(self, run: Run) -> bool:
+        """Whether nothing has gone on with the plan of this run since."""
+        ((latest,),) = self.store.rows(
+            "SELECT run_id FROM run_event WHERE root_run_id = $root ORDER BY seq DESC LIMIT 1",
+            {"root": run.root_run_id},
+        )
+        return latest == run.run_id
+
     def refuse_overlap(self, plan: Plan, root: str | None = None) -> None:
         """Raises SluiceError when models of `plan` belong to an unfinished plan: 75 if it is at work, else 2."""
         mine = {model.unique_id for model in plan.models}
