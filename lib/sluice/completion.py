@@ -9,6 +9,8 @@ from pathlib import Path
 from sluice.docs import scripts
 
 SHELLS = ("bash", "zsh", "fish")
+# In a zsh that was not set up yet there is no `compdef`, and each command would be an error of its own.
+_FIRST = {"zsh": "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n\n"}
 
 
 def script(shell: str) -> str:
@@ -20,7 +22,7 @@ def script(shell: str) -> str:
             prog_name=name, complete_var=f"_{name.replace('-', '_').upper()}_COMPLETE", shell=shell
         )
 
-    return "\n\n".join(map(of, scripts())) + "\n"
+    return _FIRST.get(shell, "") + "\n\n".join(map(of, scripts())) + "\n"
 
 
 def main(folder: Path) -> None:

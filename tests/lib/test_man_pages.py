@@ -53,3 +53,14 @@ def test_bash_completes_flags_and_words() -> None:
     environment = {**os.environ, "PATH": f"{ROOT / 'bin'}:{os.environ['PATH']}"}
     told = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert told.stdout.splitlines() == ["runs resolve", "--max-age"]
+
+
+def test_zsh_sets_its_completion_up_first_where_nobody_has() -> None:
+    script = completion.script("zsh")
+    assert script.index("compinit") < script.index("compdef _")
+    zsh = shutil.which("zsh")
+    if zsh:  # elsewhere the text above must do
+        told = subprocess.run(
+            [zsh, "-f", "-c", script + "print $_comps[run-dbt-batch]"], capture_output=True, text=True
+        )
+        assert (told.stdout, told.stderr) == ("_run_dbt_batch_completion\n", "")
