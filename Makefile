@@ -83,11 +83,11 @@ sample-data: $(READY) ## The bundled warehouse's synthetic data, made or brought
 	@pipelines/sample-data
 
 ##@ Look
-doctor: $(READY) ## The set-up, checked in the order in which things fail, each line with the next command
-	@bin/sluice-doctor
+doctor: $(READY) ## The set-up, checked in the order in which things fail, each line with the next command [TARGET=]
+	@pipelines/look sluice-doctor
 
-status: $(READY) ## One screen: what runs, what is left unfinished, how it went last, what is stale [WATCH=1]
-	@bin/sluice-state status $(if $(filter-out 0,$(WATCH)),--watch)
+status: $(READY) ## One screen: what runs, what is left unfinished, how it went last, what is stale [WATCH=1 TARGET=]
+	@pipelines/look sluice-state status $(if $(filter-out 0,$(WATCH)),--watch)
 
 pending: $(VENV) ## Plans that were left unfinished, each with the command that goes on
 	@bin/sluice-state pending

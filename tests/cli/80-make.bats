@@ -30,6 +30,14 @@ in_make() { try make --no-print-directory -C "$ROOT" "$@" </dev/null; }
     [[ ! -s "$err" ]] || fail "it did something"
 }
 
+@test "doctor and status look at the target that make is given" {
+    in_make doctor TARGET=nowhere
+    assert_status 2
+    pick setup_check check verdict found | grep -q "profile fail .*nowhere" || fail "another target was looked at"
+    in_make status TARGET=nowhere
+    assert_status 0
+}
+
 # bats test_tags=long
 @test "the sample data is made once, and brought up to date only when it is not" {
     unset DBT_PROJECT_DIR DBT_PROFILES_DIR
