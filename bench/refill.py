@@ -3,7 +3,9 @@
 On a real ClickHouse: the whole pipe, plan to last wave, with OPTIMIZE and canary, against the time that the server itself
 spent on the statements of that time, by its query_log (what ran side by side counts once).
 
-    bench/refill.py [SAMPLE_SCALE]      1 is the bundled sample's usual size
+    bench/refill.py [SAMPLE_SCALE...]      1 is the bundled sample's usual size; by default it and one whose SQL takes a minute
+
+The sample begins half a year ago: a month's refill costs what it does with a longer one, the builds around it a tenth.
 """
 
 import os
@@ -11,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from measure import ROOT, write
@@ -19,46 +21,50 @@ from measure import ROOT, write
 sys.path.insert(0, str(ROOT / "lib"))
 from sluice.clickhouse_server import ClickHouseServer
 
+TODAY = date.today()
+SINCE = max(TODAY.replace(day=1), TODAY - timedelta(10))  # one month is touched
+GAP = ["--from-date", SINCE.isoformat(), "--buffer-days", "0", "--consumers", "int_prices_daily+"]
 PIPE = "run-dbt-batch | optimize-partitions | canary-check"
 
 
 def main() -> None:
-    scale = sys.argv[1] if len(sys.argv) > 1 else "1"
-    month = date.today().replace(day=1)
+    figures = {"sample scale": [], "batches": [], "statements": [], "SQL, s": [], "refill, s": [], "around it, s": [],
+               "refill ÷ SQL": [], "relations equal to a rebuild": []}  # fmt: skip
+    for scale in sys.argv[1:] or ["1", "100"]:
+        for column, value in zip(figures.values(), [scale, *measured(scale)], strict=True):
+            column.append(str(value))
+    told = {what: ", ".join(values) for what, values in figures.items()}
+    for what, value in told.items():
+        print(f"{what:32} {value}", file=sys.stderr)
+    write("refill", "A refill, and the SQL in it", (__doc__ or "").split("\n\n")[0], told)
+
+
+def measured(scale: str) -> tuple[int, int, float, float, float, float, int]:
+    """The figures of one refill."""
     with tempfile.TemporaryDirectory() as folder, ClickHouseServer(Path(folder, "server")) as server:
         env = environment(server, Path(folder))
-        dbt(env, folder, "run-operation", "make_sample_data", "--args", f"{{sample_scale: {scale}}}")
+        dbt(env, folder, "run-operation", "make_sample_data", "--args", f"{{sample_scale: {scale}, market: false}}",
+            "--vars", f"{{sample_start: {TODAY - timedelta(180)}}}")  # fmt: skip
         dbt(env, folder, "run", "--full-refresh", "--exclude", "tag:market")
-        subprocess.run(
-            [ROOT / "bin/plan-refill", *gap(month), "--dry-run"], env=env, check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run([ROOT / "bin/plan-refill", *GAP, "--dry-run"], env=env, check=True, stdout=subprocess.DEVNULL)
         began, since = time.monotonic(), datetime.now(UTC)
-        planner = subprocess.Popen([ROOT / "bin/plan-refill", *gap(month)], env=env, stdout=subprocess.PIPE)
+        planner = subprocess.Popen([ROOT / "bin/plan-refill", *GAP], env=env, stdout=subprocess.PIPE)
         waves = subprocess.run(
             [ROOT / "bin/each-wave", PIPE], env=env, stdin=planner.stdout, stdout=subprocess.PIPE, check=True
         )
         wall_s = time.monotonic() - began
         sql_s, statements = sql_time(server, since)
         batches = waves.stdout.count(b'"type":"batch_result"')
-        shares = left_as_a_rebuild(server, env, folder)
-    figures = {
-        "sample scale": scale,
-        "batches": batches,
-        "statements": statements,
-        "SQL, s": round(sql_s, 2),
-        "refill, s": round(wall_s, 2),
-        "refill ÷ SQL": round(wall_s / sql_s, 2),
-        "relations equal to a rebuild": shares,
-    }
-    for what, value in figures.items():
-        print(f"{what:32} {value}", file=sys.stderr)
-    write("refill", "A refill, and the SQL in it", (__doc__ or "").split("\n\n")[0], figures)
-
-
-def gap(month: date) -> list[str]:
-    """Since the middle of this month, or its first: one month is touched."""
-    day = max(month, date.today().replace(day=min(date.today().day, 10)))
-    return ["--from-date", day.isoformat(), "--buffer-days", "0", "--consumers", "int_prices_daily+"]
+        equal = left_as_a_rebuild(server, env, folder)
+    return (
+        batches,
+        statements,
+        round(sql_s, 2),
+        round(wall_s, 2),
+        round(wall_s - sql_s, 2),
+        round(wall_s / sql_s, 2),
+        equal,
+    )
 
 
 def environment(server: ClickHouseServer, folder: Path) -> dict[str, str]:

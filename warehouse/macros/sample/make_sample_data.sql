@@ -15,7 +15,7 @@
     {%- set size = sample_size(scale) -%}
 
     {%- do adapter.create_schema(source('raw', 'tokens')) -%}
-    {%- do start_sample(size, 'recipe 2, scale ' ~ scale) -%}
+    {%- do start_sample(size, 'recipe 2, scale ' ~ scale ~ (', from ' ~ sample_start() if var('sample_start', none) else '')) -%}
 
     {%- set last_day = sample_last_day() -%}
     {%- set kept = [last_day, end] | min -%}

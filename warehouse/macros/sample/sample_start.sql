@@ -1,4 +1,4 @@
-{#- Returns the first day of the sample data. -#}
+{#- Returns the first day of the sample data: the var sample_start, which a measurement sets, else years ago. -#}
 {% macro sample_start() -%}
-    {{ return('2021-01-01') }}
+    {{ return(var('sample_start', '2021-01-01') | string) }}
 {%- endmacro %}
