@@ -18,7 +18,7 @@ COPY lib lib
 COPY pipelines pipelines
 COPY sql sql
 COPY warehouse warehouse
-RUN make setup && .venv/bin/python -m compileall -q lib
+RUN make setup
 
 # The code is root's and stays as it is; all that is written lies in the home, for which a volume is meant.
 ENV PATH=/srv/sluice/bin:$PATH \

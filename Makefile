@@ -11,7 +11,8 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/.installed
-READY := $(VENV) warehouse/dbt_packages/sluice
+COMPILED := .venv/.compiled
+READY := $(VENV) $(COMPILED) warehouse/dbt_packages/sluice
 
 ##@ Run
 full-refresh: $(READY) ## Rebuild in stages and months [SELECT= STAGE= TO= ASIDE=1 KEEP=24h RESUME=1 ACCEPT_DRIFT=1 INCREMENTAL_ONLY=1 WORKERS=2 DRY_RUN=1]
@@ -156,6 +157,11 @@ $(VENV): requirements.txt
 	@"$(PYTHON)" -m venv .venv
 	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.txt >&2
 	@touch $(VENV)
+
+# Python keeps compiled modules by itself, unless it is told not to, as in many containers, or may not write here.
+$(COMPILED): $(VENV) $(shell find bin lib -name '*.py' 2>/dev/null)
+	@.venv/bin/python -m compileall -q bin lib
+	@touch $@
 
 # What `dbt deps` would do, with a link that still holds when the folder moves. Not in git: not every copy of a tree keeps links.
 warehouse/dbt_packages/sluice:

@@ -195,6 +195,9 @@ class FakeContext:
     def keep(self, record: Record) -> None:
         self.kept.append(record)
 
+    def waits(self, timeout_s: float) -> bool:
+        return False
+
     def records(self) -> Iterator[Record]:
         for self.line, record in enumerate(self.stream, 1):
             yield record

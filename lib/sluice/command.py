@@ -6,6 +6,7 @@ A script in bin/ defines a typed function and hands it to `main`. Nothing heavy 
 
 import inspect
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -142,6 +143,10 @@ class Context:
         except OSError as problem:
             self.keeps = False
             self.log.warning("cannot keep records in %s: %s", path, problem)
+
+    def waits(self, timeout_s: float) -> bool:
+        """Whether nothing comes in within so many seconds: what is before it in the pipe is still at work."""
+        return not select.select([sys.stdin.fileno()], [], [], timeout_s)[0]
 
     def records(self) -> Iterator["Record"]:
         """The records that the command consumes or looks at, checked; all others are passed on as they came.

@@ -12,6 +12,7 @@ from sluice.attempts import Attempts, Engine, result_of
 from sluice.command import Context
 from sluice.config import require_project
 from sluice.dbt_command_line import CommandLine
+from sluice.dbt_engine import loader_process
 from sluice.errors import SluiceError, bad_stream, refused
 from sluice.fitting import Fitting
 from sluice.forecast import error_in_words
@@ -50,6 +51,8 @@ def run_dbt_batch(ctx: Context, options: Options) -> Generator[Record, None, int
     unfinished plan; 65 for a batch without its plan; 75 for a lock; 78 when dbt cannot load the project.
     """
     with ExitStack() as stack:
+        # While a planner is at work: not before the lock, when the plan is there and others may have it, too.
+        stack.enter_context(loader_process.ahead(options.dbt_command is None and not ctx.dry_run and ctx.waits(0.05)))
         run: Run | None = None
         for record in ctx.records():
             if isinstance(record, Plan):

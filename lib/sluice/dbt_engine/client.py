@@ -56,11 +56,8 @@ class Engine:
     ):
         cache_dir = Path(cache_dir).absolute()
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            borrowed = loader_process.borrow(theirs)
-            loader = None if borrowed else loader_process.start(theirs)
-        self._serve_by(loader, ours, borrowed)
+        loader, end = loader_process.connect()
+        self._serve_by(loader, end, borrowed=loader is None)
         self._channel.send(
             wire.Settings(
                 project_dir=str(Path(project_dir).absolute()),

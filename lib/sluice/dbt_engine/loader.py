@@ -334,6 +334,8 @@ def _clients(board: socket.socket) -> Iterator[socket.socket]:
 
 
 def _serve(client: socket.socket, kept: Kept) -> None:
+    from sluice.dbt_engine import schemas
+
     with client:
         channel = wire.Channel(client)
         try:
@@ -341,6 +343,7 @@ def _serve(client: socket.socket, kept: Kept) -> None:
         except EOFError:
             return
         templates.keep_compiled(Path(settings.cache_dir, "templates"))
+        schemas.keep(Path(settings.cache_dir, "schemas"))
         # As if dbt were started in the project: relative paths in profiles, and profiles.yml itself, are found from there.
         if os.path.isdir(settings.project_dir):
             os.chdir(settings.project_dir)

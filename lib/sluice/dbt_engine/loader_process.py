@@ -10,20 +10,51 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _LIB = str(Path(__file__).resolve().parents[2])
 _LENT = "SLUICE_LENT_LOADER"  # number and inode of an inherited socket, over which a loader takes its clients' sockets
 
 _borrowed = False  # by this process, at this moment
+_ahead: tuple[subprocess.Popen, socket.socket] | None = None  # started, and nobody's yet
 
 
-def start(client: socket.socket) -> subprocess.Popen:
-    """A loader for one client, whose end this is. Dies with the thread that called this."""
-    return _start("--client", client)
+def connect() -> tuple[subprocess.Popen | None, socket.socket]:
+    """A loader, and the end to talk to it: a lent one, which is None, the one started ahead, or a new one.
+
+    What is not lent dies with the thread that started it.
+    """
+    global _ahead
+    if _ahead is not None:
+        taken, _ahead = _ahead, None
+        return taken
+    ours, theirs = socket.socketpair()
+    with theirs:
+        return None if _borrow(theirs) else _start("--client", theirs), ours
 
 
-def borrow(client: socket.socket) -> bool:
+@contextmanager
+def ahead(wanted: bool) -> Iterator[None]:
+    """When `wanted`, and none is lent, a loader imports dbt from now on; `connect` takes it. One that nobody took ends here."""
+    global _ahead
+    if wanted and _LENT not in os.environ:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            _ahead = _start("--client", theirs), ours
+    try:
+        yield
+    finally:
+        if _ahead is not None:
+            loader, end = _ahead
+            _ahead = None
+            end.close()
+            loader.kill()
+            loader.wait()
+
+
+def _borrow(client: socket.socket) -> bool:
     """Hand the client's end to the loader that this process was lent; False when there is none, or it is in use here.
 
     It would serve a second client of this process only after the first, which waits for both.

@@ -5,7 +5,6 @@ files for the next. What Jinja compiles depends on the text and on the environme
 """
 
 import hashlib
-import shutil
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -13,10 +12,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemBytecodeCache
 from jinja2.bccache import Bucket
 
+from sluice.dbt_engine import kept
+
 _MOST = 4096
 
 _compile_anew = Environment.compile
-_kept: dict[tuple, CodeType] = {}
+_codes: dict[tuple, CodeType] = {}
 _files: FileSystemBytecodeCache | None = None
 
 
@@ -26,9 +27,7 @@ def keep_compiled(folder: Path) -> None:
     `folder` is ours alone: what it holds is executed. It is emptied when it has grown beyond what a project can have.
     """
     global _files
-    if folder.is_dir() and sum(1 for _ in folder.iterdir()) > _MOST:
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    kept.open_folder(folder, _MOST)
     _files = FileSystemBytecodeCache(str(folder))
     Environment.compile = _compile_once  # type: ignore[method-assign]
 
@@ -39,11 +38,11 @@ def _compile_once(
     if more or how or not isinstance(source, str):
         return _compile_anew(self, source, name, filename, *more, **how)
     key = (f"{type(self).__module__}.{type(self).__qualname__}", *sorted(self.extensions), source, name, filename)
-    code = _kept.get(key)
+    code = _codes.get(key)
     if code is None:
-        if len(_kept) >= _MOST:
-            _kept.clear()
-        code = _kept[key] = _from_file(self, key, source, name, filename)
+        if len(_codes) >= _MOST:
+            _codes.clear()
+        code = _codes[key] = _from_file(self, key, source, name, filename)
     return code
 
 
