@@ -125,6 +125,7 @@ bench: $(READY) ## What is claimed about speed, measured against what a user wou
 	@.venv/bin/python bench/workers.py
 	@.venv/bin/python bench/pipe.py
 	@.venv/bin/python bench/microbatch.py
+	@.venv/bin/python bench/selection.py
 
 docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
 	@PYTHONPATH=lib .venv/bin/python -m sluice.docs

@@ -260,7 +260,7 @@ def run_dbt(root: Path, *arguments: str) -> Any:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project") / "shop"
     if PROJECT:
-        shutil.copytree(PROJECT, root, symlinks=True, ignore=shutil.ignore_patterns("target", "logs", "*.duckdb"))
+        shutil.copytree(PROJECT, root, ignore=shutil.ignore_patterns("target", "logs", "*.duckdb"))
     else:
         root.mkdir()
         write_project(root)
