@@ -126,6 +126,14 @@ bench: $(READY) ## What is claimed about speed, measured against what a user wou
 	@.venv/bin/python bench/pipe.py
 	@.venv/bin/python bench/microbatch.py
 	@.venv/bin/python bench/selection.py
+	@.venv/bin/python bench/growth.py
+
+bench-quick: $(READY) ## A look at some of it in three minutes; bench/results stays as it is
+	@BENCH_QUICK=1 .venv/bin/python bench/pipe.py
+	@BENCH_QUICK=1 .venv/bin/python bench/microbatch.py 10
+	@BENCH_QUICK=1 .venv/bin/python bench/selection.py 500
+	@BENCH_QUICK=1 .venv/bin/python bench/growth.py 100:10 300:10 300:100
+	@BENCH_QUICK=1 .venv/bin/python bench/guards.py
 
 docs: $(VENV) ## Write docs/commands.md, docs/records.md and the README's table anew
 	@PYTHONPATH=lib .venv/bin/python -m sluice.docs
@@ -181,4 +189,4 @@ warehouse/dbt_packages/sluice:
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: all audit bars bench clean clean-logs clean-published clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill report runs sample-data setup stage status sync test test-faults unpublish validate
+.PHONY: all audit bars bench bench-quick clean clean-logs clean-published clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill report runs sample-data setup stage status sync test test-faults unpublish validate

@@ -32,8 +32,15 @@ def machine() -> dict[str, str | int]:
     }
 
 
+def is_quick() -> bool:
+    """A look (make bench-quick): smaller sizes, whose figures are shown and not kept."""
+    return "BENCH_QUICK" in os.environ
+
+
 def write(name: str, title: str, claim: str, figures: dict[str, float | int | str]) -> None:
-    """Write bench/results/<name>.json and .md: the claim, the figures, the machine."""
+    """Write bench/results/<name>.json and .md: the claim, the figures, the machine. Nothing in a quick look."""
+    if is_quick():
+        return
     RESULTS.mkdir(exist_ok=True)
     at = datetime.now(UTC).strftime("%Y-%m-%d")
     result = {"at": at, "figures": figures, "machine": machine()}

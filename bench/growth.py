@@ -1,0 +1,131 @@
+"""Claim: cost grows as work grows: from 100 to 10,000 batches and from 10 to 5,000 models a batch takes the same time, within 20 %, and memory stays flat.
+
+One staged model among so many on DuckDB; each batch, a month of a stage, writes a row, and the rows are counted in the end. A batch is
+what all months of a run take more than the first, over their batches; memory is the most that the runner and all below it had (PSS).
+
+    bench/growth.py [BATCHES:MODELS...]
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import duckdb
+from measure import ROOT, is_quick, write
+from memory import resident_mb
+
+FIRST = date(1930, 1, 1)
+STAGE_MONTHS = 1000  # most months of a stage
+SIZES = ["100:10", "1000:10", "10000:10", "300:10", "300:100", "300:1000", "300:5000"]
+MODEL = """{{ config(materialized='incremental', incremental_strategy='append', meta={'full_refresh': %s}) }}
+select date '{{ var("start_month", "1999-01-01") }}' as month, '{{ var("part", "") }}' as part -- {{ var('end_month', '') }}
+"""
+
+
+def main() -> None:
+    sizes = [tuple(map(int, size.split(":"))) for size in sys.argv[1:] or SIZES]
+    figures: dict[str, float | str] = {}
+    points = []
+    for batches, models in sizes:
+        batch_ms, most_mb = measured(batches, models)
+        points.append((batches, models, batch_ms, most_mb))
+        figures[f"{batches} batches, {models} models: ms per batch"] = round(batch_ms, 1)
+        figures[f"{batches} batches, {models} models: memory at most, MB"] = round(most_mb)
+        print(points[-1], file=sys.stderr)
+    for what, at in (("batches", 0), ("models", 1)):
+        line = sorted(p for p in points if sum(q[1 - at] == p[1 - at] for q in points) > 2)
+        if line:
+            figures[f"slowest ÷ quickest batch over the number of {what}"] = round(
+                max(p[2] for p in line) / min(p[2] for p in line), 2
+            )
+    write("growth", "As work grows", (__doc__ or "").split("\n\n")[0], figures)
+    if not is_quick():
+        draw(points)
+
+
+def measured(batches: int, models: int) -> tuple[float, float]:
+    """Milliseconds per batch, and MB at most."""
+    stages = max(1, batches // STAGE_MONTHS)
+    with tempfile.TemporaryDirectory() as folder:
+        env = project(Path(folder), models, stages)
+        run(env, 1, stages)  # dbt's parse, once
+        first_s, _ = run(env, 1, stages)
+        all_s, most_mb = run(env, batches // stages, batches)
+        with duckdb.connect(f"{folder}/sized.duckdb") as connection:
+            found = connection.execute("select count(*), count(distinct (month, part)) from staged").fetchone()
+        assert found == (batches, batches), f"{found} rows and distinct ones after {batches} batches"
+    return (all_s - first_s) / (batches - stages) * 1000, most_mb
+
+
+def project(root: Path, models: int, stages: int) -> dict[str, str]:
+    """So many models, the one with so many stages among them, and the environment that names them."""
+    parts = [{"name": f"p{n}", "vars": {"part": f"p{n}"}} for n in range(stages)]
+    block = {"start_date": str(FIRST), "batch_months": 1, "stages": parts}
+    files = {
+        "dbt_project.yml": "name: sized\nversion: '1.0'\nprofile: sized\nflags: {send_anonymous_usage_stats: false}\n",
+        "profiles.yml": f"sized: {{target: dev, outputs: {{dev: {{type: duckdb, path: {root}/sized.duckdb, threads: 1}}}}}}",
+        "models/staged.sql": MODEL % block,
+    } | {f"models/f{n % 100}/filler_{n:04}.sql": f"select {n} as n" for n in range(models - 1)}
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "DBT_"))} | {
+        "DBT_PROJECT_DIR": str(root), "DBT_PROFILES_DIR": str(root), "SLUICE_STATE_DIR": f"{root}/state",
+        "SLUICE_LOG_DIR": f"{root}/logs",
+    }  # fmt: skip
+
+
+def run(env: dict[str, str], months: int, batches: int) -> tuple[float, float]:
+    """Seconds of a full refresh of so many months, from the start of its plan, and MB at most. So many batches it must have."""
+    years, after = divmod(months - 1, 12)
+    last = date(FIRST.year + years, 1 + after, 15)
+    began = time.monotonic()
+    planner = subprocess.Popen(
+        [sys.executable, ROOT / "bin/plan-batches", "--select", "staged", "--to", str(last), "--allow", "G14"],
+        env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    runner = subprocess.Popen(
+        [sys.executable, ROOT / "bin/run-dbt-batch"], env=env, stdin=planner.stdout, stdout=subprocess.PIPE
+    )
+    assert runner.stdout
+    done, most_mb = 0, 0.0
+    for line in runner.stdout:
+        if b'"batch_result"' in line:
+            done += 1
+            if done % max(100, batches // 20) == 0:  # looking takes longer than a batch
+                most_mb = max(most_mb, resident_mb(runner.pid))
+    assert runner.wait() == 0
+    assert done == batches, (done, batches)
+    return time.monotonic() - began, most_mb
+
+
+def draw(points: list[tuple[int, int, float, float]]) -> None:
+    """bench/results/growth.png, log-log: what a batch takes, over the batches and over the models."""
+    import plotly.graph_objects as go
+    from playwright.sync_api import sync_playwright
+    from plotly.subplots import make_subplots
+
+    titles = ["over batches (10 models)", "over models (300 batches)"]
+    figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=titles)
+    for column, at in ((1, 0), (2, 1)):
+        line = sorted((p for p in points if (p[1] == 10 if at == 0 else p[0] == 300)), key=lambda p: p[at])
+        for what, value in (("ms per batch", 2), ("MB at most", 3)):
+            figure.add_scatter(x=[p[at] for p in line], y=[p[value] for p in line], name=what, row=1, col=column,
+                               showlegend=column == 1, line={"color": ["#1f6f8b", "#b5651d"][value - 2]})  # fmt: skip
+    figure.update_xaxes(type="log").update_yaxes(type="log", range=[1, 3.2])
+    figure.update_layout(template="plotly_white", width=900, height=360, margin={"t": 40, "b": 40})
+    assert isinstance(figure, go.Figure)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 900, "height": 360})
+        page.set_content(figure.to_html(include_plotlyjs=True))
+        page.wait_for_selector(".main-svg")
+        page.screenshot(path=ROOT / "bench/results/growth.png")
+
+
+if __name__ == "__main__":
+    main()
