@@ -26,7 +26,7 @@ from dbt.task import run as dbt_run
 from dbt_common.events.contextvars import task_contextvars
 from dbt_common.exceptions import DbtRuntimeError
 
-from sluice.dbt_engine import asides, batch, invocation, marker, process, statements, wire, written
+from sluice.dbt_engine import asides, batch, event_messages, invocation, marker, process, statements, wire, written
 from sluice.dbt_engine.batch_log import BatchLog
 from sluice.dbt_engine.parse_check import NeedsFresh, ParseCheck
 from sluice.dbt_engine.worker import StopSignal
@@ -37,6 +37,7 @@ _DDL = re.compile(r"\b(create|drop|rename|alter|truncate|attach|detach)\b", re.I
 
 def serve(settings: wire.Settings, manifest: Any, channel: wire.Channel) -> None:
     """Answer the requests on `channel` from one session until told to finish."""
+    event_messages.quicken()
     log, requests = BatchLog(), _Requests(channel)
     dbt_run.RunTask = functools.partial(Session, settings=settings, requests=requests, log=log)
     try:
