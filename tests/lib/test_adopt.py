@@ -1,36 +1,75 @@
-"""Coverage, holes and adoption on a real DuckDB with real dbt: what is there is left alone, what is missing is filled, once."""
+"""Coverage, holes and adoption on real engines with real dbt: what is there is left alone, what is missing is filled, once."""
 
+import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import FakeContext
-from test_guards_on_engines import APPEND, MONTHS, ONCE, SPLIT, TODAY, OnDuckDB, model
+from servers import LONG_ENGINES
+from test_guards_on_engines import APPEND, MONTHS, ONCE, SPLIT, TODAY, Shop, model
 
 from sluice import holes, sluice_state
 from sluice.adopt import adopt
 from sluice.errors import REFUSED, SluiceError
 from sluice.plan_batches import Request, plan_batches
+from sluice.profiles import Credentials
 from sluice.records import Batch, BatchResult, Coverage, Plan, Record
 from sluice.run_dbt_batch import Options, run_dbt_batch
 from sluice.state import State
+from sluice.warehouse import connect
 
+pytest_plugins = ["servers"]
 pytestmark = pytest.mark.usefixtures("lent_loader")
 
-REPLACEABLE = model(incremental_strategy="X", unique_key=["symbol", "day"], block={"stages": SPLIT}).replace(
+TABLE = {"engine": "MergeTree()", "order_by": "(symbol, day)"}  # of ClickHouse; the others know of no such thing
+REPLACEABLE = model(incremental_strategy="X", unique_key=["symbol", "day"], block={"stages": SPLIT}, **TABLE).replace(
     "'X'", "'delete+insert' if var('replace_partitions', false) else 'append'"
 )
 MODELS = {
     "replaceable": REPLACEABLE,
-    "appended": model(**APPEND, block={"stages": SPLIT}),
+    "appended": model(**APPEND, **TABLE, block={"stages": SPLIT}),
     "whole": "{{ config(materialized='table') }} select count(*) as n from {{ source('raw', 'entries') }}",
 }
 ALL = {("rest", month) for month in MONTHS} | {("usdc", month) for month in MONTHS}
 
 
-class Covered(OnDuckDB):
-    """The shop of the guards' tests, with its state store."""
+class Covered(Shop):
+    """The shop of the guards' tests on one of the engines, with its state store."""
+
+    def __init__(self, root: Path, target: Credentials):
+        self.target = dataclasses.replace(target, schema="main") if target.adapter == "duckdb" else target
+        schema = self.target.schema
+        output = {**target.fields, "type": target.adapter, "schema": schema, "threads": 1}
+        output |= {"postgres": {"dbname": target.database}, "clickhouse": {"use_lw_deletes": True}}.get(
+            target.adapter, {}
+        )
+        sources = {"models/sources.yml": f"sources: [{{name: raw, schema: {schema}, tables: [{{name: entries}}]}}]"}
+        super().__init__(root, MODELS, json.dumps(output), **sources)
+        engine = " engine = MergeTree order by day" if target.adapter == "clickhouse" else ""
+        self.execute(f"create table {schema}.entries (symbol varchar(9), day date, amount integer){engine}")
+        rows = ", ".join(f"('{symbol}', '{month}-10', 1)" for month, symbol in ONCE)
+        self.execute(f"insert into {schema}.entries values {rows}")
+
+    def execute(self, sql: str) -> None:
+        self.let_go()
+        with connect(self.target, tag="test") as warehouse:
+            warehouse.execute(sql)
+
+    def query(self, sql: str) -> list[tuple]:
+        self.let_go()
+        with connect(self.target, tag="test") as warehouse:
+            return warehouse.rows(sql)
+
+    def of(self, table: str) -> str:
+        return f"{self.target.schema}.{table}"
+
+    def rows(self, table: str) -> dict[tuple[str, str], int]:
+        """Rows by month and symbol."""
+        found = self.query(f"select day, symbol, count(*) from {self.of(table)} group by day, symbol")
+        return {(f"{day:%Y-%m}", symbol): count for day, symbol, count in found}
 
     def context(self, **options: Any) -> FakeContext:
         self.let_go()
@@ -62,9 +101,9 @@ class Covered(OnDuckDB):
         return found
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Covered]:
-    made = Covered(tmp_path, MODELS)
+@pytest.fixture(params=["duckdb", *LONG_ENGINES])
+def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Covered]:
+    made = Covered(tmp_path, request.getfixturevalue(f"{request.param}_target"))
     yield made
     made.let_go()
 
@@ -78,7 +117,7 @@ def cells_of(records: list[Record]) -> list[tuple[str, str]]:
 @pytest.mark.long
 def test_what_another_tool_built_is_adopted_and_then_only_its_hole_is_filled(shop: Covered) -> None:
     shop.build("replaceable", "whole")  # through dbt, past the state store
-    shop.query("delete from main.replaceable where day = '2024-03-10' and symbol = 'USDC'")
+    shop.execute(f"delete from {shop.of('replaceable')} where day = '2024-03-10' and symbol = 'USDC'")
     assert set(shop.coverage("replaceable").values()) == {"unrecorded", "never_run"}
 
     rehearsed = shop.adopt(dry_run=True)
@@ -132,7 +171,7 @@ def test_stale_rows_are_replaced_and_refused_where_the_model_can_only_append(sho
     assert not any(isinstance(one, Batch) and one.full_refresh for one in planned)
     assert {one.status for one in shop.carry_out(planned, "again")} == {"ok"}
     assert shop.rows("replaceable") == ONCE
-    assert shop.query("select distinct amount from main.replaceable") == [(2,)]
+    assert shop.query(f"select distinct amount from {shop.of('replaceable')}") == [(2,)]
     with pytest.raises(SluiceError, match="append to a month that holds") as caught:
         shop.only("appended", "stale")
     assert caught.value.code == "guard_g03"
