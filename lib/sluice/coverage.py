@@ -1,15 +1,15 @@
 """Coverage: what should be there, what the records say and what the tables hold, as one cell a model, stage and month. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal, get_args
 
 from sluice.records import Batch, PlannedModel, Window
 from sluice.windows import add_months, month_start
 
-# ok; nothing was ever recorded or found; the last attempt did not end well; recorded as done, and there are no rows; rows
-# that nobody recorded; done by code, macros or config that have changed since.
+# ok; nothing was ever recorded or found; the last attempt did not end well; recorded as done, and there are no rows, though
+# their source has some or nobody can say; rows that nobody recorded; done by code, macros or config that have changed since.
 CellStatus = Literal["ok", "never_run", "failed", "empty", "unrecorded", "stale"]
 STATUSES: tuple[CellStatus, ...] = get_args(CellStatus)
 DEFAULT = "default"
@@ -113,6 +113,18 @@ def cells(meant: Iterable[Expected], records: Iterable[Recorded], observed: Obse
     ]
 
 
+def settled(found: Iterable[Cell], of_source: Observed) -> list[Cell]:
+    """Nothing is missing where a batch was done, left no rows, and the source has none of that month either."""
+    return [
+        replace(cell, status="stale" if cell.code_changed else "ok")
+        if cell.status == "empty"
+        and cell.month is not None
+        and _has_none(of_source.get((cell.model, cell.stage)), cell.month)
+        else cell
+        for cell in found
+    ]
+
+
 def months_of(window: Window) -> list[date]:
     """The first days of its months."""
     months = [month_start(window.start)]
@@ -127,6 +139,10 @@ def counts(cells: Iterable[Cell]) -> dict[CellStatus, int]:
     for cell in cells:
         found[cell.status] += 1
     return found
+
+
+def _has_none(counted: Mapping[date, int] | None, month: date) -> bool:
+    return counted is not None and not counted.get(month)
 
 
 class _Standing:

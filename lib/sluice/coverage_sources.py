@@ -7,6 +7,7 @@ from datetime import date
 from sluice import added_stages, coverage
 from sluice.command import Context
 from sluice.coverage import Cell, Observed, Recorded
+from sluice.cumulative import reads_itself
 from sluice.errors import SluiceError
 from sluice.full_refresh import FullRefresh
 from sluice.guards import facts
@@ -64,11 +65,11 @@ def covered(
     count: bool = True,
 ) -> Covered:
     """What is there of what a plan that appends everywhere means."""
-    observed, uncounted = (
-        _observed(project, _case(project, plan, batches, blocks, today)) if count else ({}, "not asked for")
-    )
+    case = _case(project, plan, batches, blocks, today)
+    observed, uncounted = _observed(project, case) if count else ({}, "not asked for")
     records = recorded(state, plan) if state is not None else []
-    return Covered(coverage.cells(coverage.expected(batches, plan.models), records, observed), uncounted)
+    cells = coverage.cells(coverage.expected(batches, plan.models), records, observed)
+    return Covered(coverage.settled(cells, _of_sources(project, case, cells)), uncounted)
 
 
 def whole_with_rows(project: Project, plan: Plan, batches: list[Batch], *, today: date) -> set[str]:
@@ -112,6 +113,22 @@ def recorded(state: State, plan: Plan) -> list[Recorded]:
 def checksums(runs: Iterable[Run]) -> dict[tuple[str, str], str]:
     """The checksum of each model in the plan of each run."""
     return {(run.run_id, model.unique_id): model.checksum for run in runs for model in run.plan.models}
+
+
+def _of_sources(project: Project, case: Case, cells: Iterable[Cell]) -> Observed:
+    """Rows of the sources where cells are empty. Not of a model that carries its rows on from the month before: it has some
+    in months in which its source has none.
+    """
+    empty = {
+        (cell.model, cell.stage) for cell in cells if cell.status == "empty" and not reads_itself(case.node(cell.model))
+    }
+    if not empty:
+        return {}
+    try:
+        with project.connect("coverage") as warehouse:
+            return facts.source_months(case, warehouse, sorted(empty), all_of_them=True)
+    except SluiceError:
+        return {}
 
 
 def _observed(project: Project, case: Case) -> tuple[Observed, str | None]:

@@ -147,6 +147,17 @@ def test_what_another_tool_built_is_adopted_and_then_only_its_hole_is_filled(sho
 
 
 @pytest.mark.long
+def test_a_month_of_which_the_source_has_nothing_is_run_once_and_is_no_hole_any_more(shop: Covered) -> None:
+    shop.execute(f"delete from {shop.of('entries')} where symbol = 'USDC' and day < '2024-04-01'")
+    months = [("usdc", month) for month in MONTHS[:3]]
+    shop.carry_out(shop.only("replaceable", "gaps"), "first")
+    assert set(shop.coverage("replaceable").values()) == {"ok"}
+    assert shop.only("replaceable", "gaps") == []
+    shop.execute(f"insert into {shop.of('entries')} values ('USDC', '2024-02-10', 1)")  # which came late
+    assert cells_of(shop.only("replaceable", "gaps")) == [months[1]]
+
+
+@pytest.mark.long
 def test_what_was_adopted_can_be_taken_back(shop: Covered) -> None:
     shop.build("replaceable")
     (run_id,) = {one.run_id for one in shop.adopt("replaceable")}

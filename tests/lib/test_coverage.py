@@ -8,7 +8,7 @@ from builders import ORDERS, a_batch, a_plan, months_of, window
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.coverage import Cell, Expected, Recorded, cells, counts, expected, recorded
+from sluice.coverage import Cell, Expected, Recorded, cells, counts, expected, recorded, settled
 from sluice.records import Window
 
 JAN, FEB, MAR = (date(2024, month, 1) for month in (1, 2, 3))
@@ -102,6 +102,24 @@ def test_a_refill_counts_for_all_stages_and_a_stage_for_itself_alone() -> None:
     assert seen([a_record("2024-01-01", "2024-02-01")], meant=meant) == ["ok", "ok"]
     assert seen([a_record("2024-01-01", "2024-02-01", stage="us")], meant=meant) == ["never_run", "ok"]
     assert seen([a_record("2024-01-01", "2024-02-01", stage="gone")], meant=meant) == ["never_run", "never_run"]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [({}, "ok"), ({FEB: 0, MAR: 3}, "ok"), ({FEB: 1}, "empty"), (None, "empty")],
+)
+def test_without_rows_in_the_source_none_are_missing(source: dict[date, int] | None, found: str) -> None:
+    counted = {} if source is None else {(ORDERS, "default"): source}
+    done = [a_record("2024-02-01", "2024-03-01")]
+    before = cells(MEANT, done, {(ORDERS, "default"): {}})
+    assert [cell.status for cell in settled(before, counted)] == ["never_run", found, "never_run"]
+    assert (
+        settled(
+            cells(MEANT, [a_record("2024-02-01", "2024-03-01", checksum="old")], {(ORDERS, "default"): {}}),
+            {(ORDERS, "default"): {}},
+        )[1].status
+        == "stale"
+    )
 
 
 def test_a_model_built_as_a_whole_has_one_cell() -> None:

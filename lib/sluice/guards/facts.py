@@ -90,12 +90,16 @@ def whole_with_rows(case: Case, warehouse: Warehouse) -> set[str]:
 
 
 def source_months(
-    case: Case, warehouse: Warehouse, stages: Iterable[tuple[str, str]]
+    case: Case, warehouse: Warehouse, stages: Iterable[tuple[str, str]], *, all_of_them: bool = False
 ) -> dict[tuple[str, str], dict[date, int]]:
-    """Rows of the sources of these models and stages, by first day of the month, where they can be counted."""
+    """Rows of the sources of these models and stages, by first day of the month, where they can be counted. With
+    `all_of_them` nothing of a model with a source that has a day and cannot be.
+    """
     asker = _Asker(case, warehouse)
     known = [(uid, stage) for uid, stage in stages if uid in case.blocks]
-    counted = {(uid, stage): asker.source_months(uid, stage, case.blocks[uid]) for uid, stage in known}
+    counted = {
+        (uid, stage): asker.source_months(uid, stage, case.blocks[uid], all_of_them=all_of_them) for uid, stage in known
+    }
     return {cell: rows for cell, rows in counted.items() if rows is not None}
 
 
@@ -161,14 +165,19 @@ class _Asker:
 
     # -- the source -----------------------------------------------------------------------------------
 
-    def source_months(self, uid: str, stage: str, block: FullRefresh) -> dict[date, int] | None:
+    def source_months(self, uid: str, stage: str, block: FullRefresh, *, all_of_them: bool) -> dict[date, int] | None:
         """Rows by month of all that the model is made from and that has a day; None where nothing has, or is not known."""
         node = self._case.node(uid)
         found: dict[date, int] | None = None
         for source in self._sources(node, block):
             there = self._columns_of(source) or {}
             day, condition = source_date_column(node, block, there), self._condition(node, block, stage, there)
-            if day is None or condition is None or (counted := self._by_month(source, day, *condition)) is None:
+            if day is None:
+                continue
+            counted = None if condition is None else self._by_month(source, day, *condition)
+            if counted is None:
+                if all_of_them:
+                    return None
                 continue
             found = found or {}
             for month, rows in counted.items():
