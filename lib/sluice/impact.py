@@ -8,6 +8,7 @@ from sluice.manifest import Manifest, Node
 from sluice.records import Batch, Effect, Impact, PlannedGap, Window
 
 KEEPS_NOTHING = ("view", "ephemeral")
+REBUILT = ("table",)  # as a whole, however far back it is told to look
 
 
 def source_named(manifest: Manifest, name: str) -> Node:
@@ -74,7 +75,8 @@ def _effect(node: Node, own: list[Batch]) -> Effect:
         return "not_planned"
     if own[0].window is not None:
         return "months"
-    return "lookback" if (own[0].phase or "").startswith("consumers") else "whole"
+    is_told = (own[0].phase or "").startswith("consumers")
+    return "lookback" if is_told and node.materialized not in REBUILT else "whole"
 
 
 def _window(own: list[Batch], effect: Effect, gap: PlannedGap) -> Window | None:

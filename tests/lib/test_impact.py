@@ -154,6 +154,17 @@ def test_the_impact_is_a_tree_with_windows_waves_and_readers_and_plans_nothing(
     assert (forecast.unknown, forecast.p50_s) == (7, None)
 
 
+def test_a_table_is_rebuilt_as_a_whole_also_where_it_is_told_to_look_back(
+    shop: Shop, own_settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SELECTIONS, "int_prices", ["int_prices", "totals"])
+    found = {
+        one.node.rpartition(".")[2]: one for one in planned(own_settings, only_impact=True) if isinstance(one, Impact)
+    }
+    assert (found["totals"].effect, found["totals"].window) == ("whole", None)
+    assert found["int_prices"].effect == "lookback"
+
+
 def test_a_source_that_is_not_there_is_refused_with_those_that_are(shop: Shop, own_settings: Config) -> None:
     with pytest.raises(SluiceError, match=r"did you mean 'raw\.prices'") as caught:
         planned(own_settings, "raw.price")
