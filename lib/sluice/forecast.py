@@ -1,62 +1,81 @@
 """How long batches will take, from how long such batches took; what nobody measured is unknown, never guessed. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, timedelta
+from itertools import combinations
 from statistics import median
+
+import msgspec
 
 from sluice.coverage import Recorded, months_of
 from sluice.records import Batch, Estimate
 
 # Rows of a model's source by first day of the month, by model and stage; what was not counted is not in it.
 SourceRows = Mapping[tuple[str, str], Mapping[date, int]]
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """What the models read: rows by month of those in windows, all rows of those that are built as a whole; and the views."""
+
+    by_month: SourceRows = {}
+    whole: Mapping[str, int] = {}
+    views: Collection[str] = ()
+
+
 LATEST = 20  # older runs of the same say less about the next one
 _Kind = tuple[str, bool | None]
+_Measured = tuple[int, float]  # rows of the source, seconds
 
 
 class History:
     """What was measured. Of a model that is built as a whole, a rebuild and an addition are different work."""
 
-    def __init__(self, records: Iterable[Recorded], source_rows: SourceRows):
-        self._source_rows = source_rows
+    def __init__(self, records: Iterable[Recorded], sources: Sources):
+        self._sources = sources
         self._same: dict[tuple, list[float]] = {}
         self._by_month: dict[_Kind, list[float]] = {}
-        self._by_row: dict[_Kind, list[float]] = {}
-        self._any_by_row: list[float] = []
+        self._by_row: dict[_Kind, list[_Measured]] = {}
+        self._any_by_row: list[_Measured] = []
+        self._views: list[float] = []
         measured = [one for one in records if one.status == "ok" and one.duration_s]
         for one in sorted(measured, key=lambda one: (one.at, one.seq)):
             self._learn(one, one.duration_s or 0.0)
 
     def estimate(self, batch: Batch) -> Estimate | None:
         """Of the same cell; else of its model, by source rows where they are known and by months where not; else of any
-        model's seconds a source row; else None.
+        model, by source rows, and of a view what views took; else None.
         """
         if batch.model is None:
             return None
         kind = _kind(batch.model, batch.window is None, batch.full_refresh)
         if same := self._same.get((*kind, batch.stage, batch.window)):
-            return _of(same, 1.0, "cell")
-        if batch.window is None:
-            return None
+            return _of(same, "cell")
+        if batch.model in self._sources.views:
+            return _of(self._views, "all views") if self._views else None
         rows = self._rows(batch)
         if rows and (by_row := self._by_row.get(kind)):
-            return _of(by_row, rows, "model, by source rows")
-        if by_month := self._by_month.get(kind):
-            return _of(by_month, len(months_of(batch.window)), "model, by months")
-        return _of(self._any_by_row, rows, "all models, by source rows") if rows and self._any_by_row else None
+            return _of_rows(by_row, rows, "model, by source rows")
+        if batch.window is not None and (by_month := self._by_month.get(kind)):
+            return _of([one * len(months_of(batch.window)) for one in by_month], "model, by months")
+        return _of_rows(self._any_by_row, rows, "all models, by source rows") if rows and self._any_by_row else None
 
     def _learn(self, one: Recorded, seconds: float) -> None:
         kind = _kind(one.model, one.window is None, one.replaces)
         self._same.setdefault((*kind, one.stage, one.window), []).append(seconds)
+        if one.model in self._sources.views:
+            self._views.append(seconds)
         if one.window is None:
             return
         self._by_month.setdefault(kind, []).append(seconds / len(months_of(one.window)))
         if rows := self._rows(one):
-            self._by_row.setdefault(kind, []).append(seconds / rows)
-            self._any_by_row.append(seconds / rows)
+            self._by_row.setdefault(kind, []).append((rows, seconds))
+            self._any_by_row.append((rows, seconds))
 
     def _rows(self, one: Batch | Recorded) -> int | None:
-        counted = self._source_rows.get((one.model or "", one.stage))
-        if counted is None or one.window is None:
+        if one.window is None:
+            return self._sources.whole.get(one.model or "")
+        counted = self._sources.by_month.get((one.model or "", one.stage))
+        if counted is None:
             return None
         return sum(counted.get(month, 0) for month in months_of(one.window))
 
@@ -121,10 +140,21 @@ def _kind(model: str, is_whole: bool, replaces: bool) -> _Kind:
     return (model, replaces if is_whole else None)
 
 
-def _of(samples: Sequence[float], factor: float, basis: str) -> Estimate:
+def _of_rows(samples: Sequence[_Measured], rows: int, basis: str) -> Estimate:
+    """What was measured, moved to so many rows. A batch costs something whatever its rows are, so what a row adds is seen
+    from pairs of batches of different size; where all had the same it is their share of the whole.
+    """
+    latest = samples[-LATEST:]
+    added = [(there - here) / (more - few) for (few, here), (more, there) in combinations(latest, 2) if few != more]
+    a_row = max(median(added), 0.0) if added else median(seconds / few for few, seconds in latest)
+    quickest = min(seconds for _, seconds in latest) if added else 0.0
+    return _of([max(seconds + a_row * (rows - few), quickest) for few, seconds in latest], basis)
+
+
+def _of(samples: Sequence[float], basis: str) -> Estimate:
     latest = sorted(samples[-LATEST:])
     ninth = latest[-(-9 * len(latest) // 10) - 1]  # nearest rank: a time that was really measured
     return Estimate(
-        p50_s=round(median(latest) * factor, 3), p90_s=round(max(ninth, median(latest)) * factor, 3),
+        p50_s=round(median(latest), 3), p90_s=round(max(ninth, median(latest)), 3),
         basis=basis, samples=len(latest),
     )  # fmt: skip

@@ -12,10 +12,11 @@ from sluice import coverage_sources, forecast, planning
 from sluice.command import Context
 from sluice.coverage import Recorded
 from sluice.errors import SluiceError, refused
-from sluice.forecast import History, SourceRows
+from sluice.forecast import History, Sources
 from sluice.guards import check, facts
 from sluice.guards.case import Case
 from sluice.ids import timestamp
+from sluice.manifest import Node
 from sluice.project import Project
 from sluice.records import Batch, Forecast, Gate, Plan, Record
 from sluice.state import State
@@ -137,13 +138,13 @@ def summed(ctx: Context, plan: Plan, batches: list[Batch], *, left_out: int = 0)
     return found
 
 
-def _known(ctx: Context, plan: Plan, batches: list[Batch]) -> tuple[list[Recorded], SourceRows]:
+def _known(ctx: Context, plan: Plan, batches: list[Batch]) -> tuple[list[Recorded], Sources]:
     """What was measured of this project on this target, and the rows of the sources, as far as they can be counted."""
     state = State.open_existing(ctx.config.state_url, origin=ctx.config.explain("SLUICE_STATE"))
     records = coverage_sources.recorded(state, plan) if state is not None else []
     measured = {(one.model, one.stage): one for one in records if one.window is not None}
-    if not measured or not any(batch.window for batch in batches):
-        return records, {}
+    if not records:
+        return records, Sources()
     variables = msgspec.json.decode(str(plan.request.get("vars") or "{}"))
     with Project(ctx.config, variables) as project:
         uids = {batch.model for batch in batches if batch.model} | {model for model, _ in measured}
@@ -152,9 +153,22 @@ def _known(ctx: Context, plan: Plan, batches: list[Batch]) -> tuple[list[Recorde
             today=ctx.now.date(), blocks=check.blocks(project.manifest, uids),
         )  # fmt: skip
         stages = {(batch.model or "", batch.stage) for batch in batches if batch.window} | measured.keys()
+        nodes = project.manifest.nodes
+        views = {
+            uid for uid in {one.model for one in records} | uids if uid in nodes and nodes[uid].materialized == "view"
+        }
+        rebuilt = {batch.model for batch in batches if batch.model and _reads_all(nodes[batch.model], batch)} - views
+        if not measured:
+            return records, Sources(views=views)
         try:
             with project.connect("forecast") as warehouse:
-                return records, facts.source_months(case, warehouse, sorted(stages))
+                by_month = facts.source_months(case, warehouse, sorted(stages))
+                return records, Sources(by_month, facts.rows_of_parents(case, warehouse, sorted(rebuilt)), views)
         except SluiceError as problem:
             ctx.log.info("the rows of the sources could not be counted: %s", problem.message)
-            return records, {}
+            return records, Sources(views=views)
+
+
+def _reads_all(node: Node, batch: Batch) -> bool:
+    """Whether it is built as a whole, from all that its sources hold."""
+    return batch.window is None and (batch.full_refresh or node.materialized == "table")

@@ -181,7 +181,7 @@ class Plan(Record, kw_only=True, tag="plan"):
 class Estimate(msgspec.Struct, kw_only=True):
     """Seconds that a batch will take, by `samples` measurements: half of the time up to `p50_s`, nine times in ten up to `p90_s`.
 
-    `basis` says what was measured: this very cell, the model by its source's rows or by months, or all models.
+    `basis` says what was measured: this very cell, the model by its source's rows or by months, all models by theirs, or all views.
     """
 
     p50_s: float

@@ -14,6 +14,7 @@ from test_guards_on_engines import APPEND, MONTHS, ONCE, SPLIT, TODAY, Shop, mod
 from sluice import holes, sluice_state
 from sluice.adopt import adopt
 from sluice.errors import REFUSED, SluiceError
+from sluice.forecasting import Asked, foretold
 from sluice.plan_batches import Request, plan_batches
 from sluice.profiles import Credentials
 from sluice.records import Batch, BatchResult, Coverage, Plan, Record
@@ -31,6 +32,7 @@ REPLACEABLE = model(incremental_strategy="X", unique_key=["symbol", "day"], bloc
 MODELS = {
     "replaceable": REPLACEABLE,
     "appended": model(**APPEND, **TABLE, block={"stages": SPLIT}),
+    "latest": "{{ config(materialized='view') }} select max(day) as day from {{ source('raw', 'entries') }}",
     "whole": "{{ config(materialized='table') }} select count(*) as n from {{ source('raw', 'entries') }}",
 }
 ALL = {("rest", month) for month in MONTHS} | {("usdc", month) for month in MONTHS}
@@ -80,6 +82,18 @@ class Covered(Shop):
         return list(
             plan_batches(self.context(), request, to=None, resume=False, accept_drift=False, delay_s=0, most_added=5)
         )
+
+    def bases(self, *select: str) -> dict[tuple[str, str], set[str | None]]:
+        """By model and stage what the forecasts of a full refresh rest on."""
+        planner = foretold(plan_batches, Asked(estimate=True))
+        request = Request([*select], [], None, [], False, "{}")
+        options = {"to": None, "resume": False, "accept_drift": False, "delay_s": 0}
+        found: dict[tuple[str, str], set[str | None]] = {}
+        for batch in planner(self.context(), request=request, **options):
+            if isinstance(batch, Batch):
+                model = (batch.model or "").rpartition(".")[2]
+                found.setdefault((model, batch.stage), set()).add(batch.estimate and batch.estimate.basis)
+        return found
 
     def carry_out(self, records: list[Record], run_id: str) -> list[BatchResult]:
         plan = records[0]
@@ -155,6 +169,26 @@ def test_a_month_of_which_the_source_has_nothing_is_run_once_and_is_no_hole_any_
     assert shop.only("replaceable", "gaps") == []
     shop.execute(f"insert into {shop.of('entries')} values ('USDC', '2024-02-10', 1)")  # which came late
     assert cells_of(shop.only("replaceable", "gaps")) == [months[1]]
+
+
+@pytest.mark.long
+def test_a_forecast_rests_on_what_was_measured_and_on_rows_that_the_engine_counts(shop: Covered) -> None:
+    assert shop.bases("replaceable", "whole") == {
+        ("replaceable", "rest"): {None}, ("replaceable", "usdc"): {None}, ("whole", "default"): {None},
+    }  # fmt: skip
+    request = Request(["replaceable"], [], None, ["rest"], False, "{}")
+    one_stage = plan_batches(
+        shop.context(), request, to=None, resume=False, accept_drift=False, delay_s=0, most_added=0
+    )
+    shop.carry_out(list(one_stage), "first")
+    assert shop.bases("replaceable", "appended", "whole", "latest") == {
+        ("replaceable", "rest"): {"cell"},
+        ("replaceable", "usdc"): {"model, by source rows"},
+        ("appended", "rest"): {"all models, by source rows"},
+        ("appended", "usdc"): {"all models, by source rows"},
+        ("whole", "default"): {"all models, by source rows"},
+        ("latest", "default"): {None},  # a view costs nothing by row
+    }
 
 
 @pytest.mark.long

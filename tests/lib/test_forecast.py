@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.coverage import Recorded
-from sluice.forecast import LATEST, History, error_ratio, total, within
+from sluice.forecast import LATEST, History, Sources, error_ratio, total, within
 from sluice.records import Estimate, Window
 
 JAN, FEB, MAR = (date(2024, month, 1) for month in (1, 2, 3))
@@ -22,7 +22,11 @@ def measured(seconds: float, when: Window | None = MONTH, *, model: str = ORDERS
 
 
 def estimated(records: list[Recorded], rows: dict | None = None, **batch) -> tuple[float, float, str, int] | None:
-    found = History(records, rows or {}).estimate(a_batch(**({"window": MONTH} | batch)))
+    return foreseen(records, Sources(rows or {}), **batch)
+
+
+def foreseen(records: list[Recorded], sources: Sources, **batch) -> tuple[float, float, str, int] | None:
+    found = History(records, sources).estimate(a_batch(**({"window": MONTH} | batch)))
     return found and (found.p50_s, found.p90_s, found.basis, found.samples)
 
 
@@ -43,6 +47,30 @@ def test_of_its_model_by_source_rows_and_where_they_are_not_known_by_months() ->
     assert estimated([measured(4, BOTH)], window=NEXT) == (2, 2, "model, by months", 1)
     # A month without rows says nothing of seconds a row.
     assert estimated([measured(2)], {(ORDERS, "default"): {FEB: 1}}, window=NEXT) == (2, 2, "model, by months", 1)
+
+
+def test_what_any_batch_costs_is_not_put_down_to_its_rows() -> None:
+    rows = {(ORDERS, "default"): {JAN: 10, FEB: 1010, MAR: 4010}}
+    records = [measured(3), measured(5, NEXT)]  # 2 s a thousand, and 2.98 s whatever they are
+    assert estimated(records, rows, window=window("2024-03-01", "2024-04-01")) == (11, 11, "model, by source rows", 2)
+    rows[ORDERS, "default"][MAR] = 1
+    assert estimated(records, rows, window=window("2024-03-01", "2024-04-01")) == (3, 3, "model, by source rows", 2)
+    slower_when_small = [measured(5), measured(3, NEXT)]
+    assert estimated(slower_when_small, rows, window=BOTH) == (4, 5, "model, by source rows", 2)
+
+
+def test_of_a_whole_model_by_the_rows_of_all_that_it_is_made_from() -> None:
+    sources = Sources({(TOTALS, "default"): {JAN: 100}}, {ORDERS: 500})
+    records = [measured(1, model=TOTALS)]
+    assert foreseen(records, sources, window=None, full_refresh=True) == (5, 5, "all models, by source rows", 1)
+    assert foreseen([measured(1, None, model=TOTALS)], sources, window=None, full_refresh=True) is None
+
+
+def test_of_a_view_what_views_took_and_nothing_else() -> None:
+    sources = Sources({(TOTALS, "default"): {JAN: 100}}, {ORDERS: 500}, [ORDERS, "model.shop.latest"])
+    assert foreseen([measured(1, model=TOTALS)], sources, window=None) is None
+    records = [measured(1, model=TOTALS), measured(0.2, None, model="model.shop.latest")]
+    assert foreseen(records, sources, window=None) == (0.2, 0.2, "all views", 1)
 
 
 def test_of_any_model_only_by_source_rows() -> None:

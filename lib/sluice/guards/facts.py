@@ -103,6 +103,13 @@ def source_months(
     return {cell: rows for cell, rows in counted.items() if rows is not None}
 
 
+def rows_of_parents(case: Case, warehouse: Warehouse, models: Iterable[str]) -> dict[str, int]:
+    """Rows of all that each of these models is made from, as far as that can be counted: a view would have to be run."""
+    asker = _Asker(case, warehouse)
+    counted = {uid: asker.rows_of_parents(uid) for uid in models}
+    return {uid: rows for uid, rows in counted.items() if rows is not None}
+
+
 class _Asker:
     def __init__(self, case: Case, warehouse: Warehouse):
         self._case, self._warehouse = case, warehouse
@@ -183,6 +190,17 @@ class _Asker:
             for month, rows in counted.items():
                 found[month] = found.get(month, 0) + rows
         return found
+
+    def rows_of_parents(self, uid: str) -> int | None:
+        nodes = self._case.manifest.nodes
+        total = 0
+        for up in self._case.manifest.parents[uid]:
+            if nodes[up].materialized in ("view", "ephemeral") or not self._columns_of(nodes[up]):
+                return None
+            if (rows := self._ask(f"select count(*) from {self._relation(nodes[up])}", {})) is None:
+                return None
+            total += rows[0][0]
+        return total
 
     def _first_day(self, uid: str, stage: str, block: FullRefresh) -> tuple[date, str] | None:
         node = self._case.node(uid)
