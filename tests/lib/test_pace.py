@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -133,6 +134,50 @@ def test_every_rule_is_answered_by_a_real_server(
             assert found["parts of a partition"] == (4, 5, True), "the table's own limit"
         else:
             assert found["connections"][0] >= 1
+
+
+def waited(target: Credentials, rule: str, free: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> list[Reading]:
+    """What a run finds that waits for a real server, which is freed while it sleeps."""
+    monkeypatch.setattr(pace.time, "sleep", lambda _: free())
+    rules = [one for one in pace.load(target.adapter) if one.name == rule]
+    with Pace(lambda: connect(target, tag="test", read_only=True), rules, most_wait_s=20) as one:
+        return one.wait()
+
+
+@pytest.mark.long
+def test_it_waits_until_a_real_clickhouse_has_merged_its_parts(
+    clickhouse: ClickHouseServer,
+    clickhouse_target: Credentials,
+    monkeypatch: pytest.MonkeyPatch,
+    heard: pytest.LogCaptureFixture,
+) -> None:
+    table = f"{clickhouse_target.schema}.crowded"
+    clickhouse.query(
+        f"create table {table} (n UInt32) engine = MergeTree order by n settings parts_to_delay_insert = 5"
+    )
+    clickhouse.query(f"system stop merges {table}")
+    for n in range(4):
+        clickhouse.query(f"insert into {table} values ({n})")
+
+    def merge() -> None:
+        clickhouse.query(f"system start merges {table}")
+        clickhouse.query(f"optimize table {table} final")
+
+    (found,) = waited(clickhouse_target, "parts of a partition", merge, monkeypatch)
+    assert not found.is_full
+    assert "waiting for the warehouse: parts of a partition: 4 of 5 parts (80%" in heard.text
+
+
+@pytest.mark.long
+def test_it_waits_until_a_real_postgres_has_connections_again(
+    postgres_target: Credentials, monkeypatch: pytest.MonkeyPatch, heard: pytest.LogCaptureFixture
+) -> None:
+    with ExitStack() as others:
+        for _ in range(34):
+            others.enter_context(connect(postgres_target, tag="other")).rows("select 1")
+        (found,) = waited(postgres_target, "connections", others.close, monkeypatch)
+    assert not found.is_full
+    assert "waiting for the warehouse: connections: 3" in heard.text
 
 
 def test_there_is_nothing_to_look_at_on_duckdb() -> None:
