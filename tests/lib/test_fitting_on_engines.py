@@ -106,14 +106,29 @@ def test_clickhouse_that_may_take_little_memory_keeps_nothing_of_a_month_that_wa
     assert undone == "1\n", "what the second stage's month may have left was looked for before its parts began"
 
 
+SLOW = (
+    f"select symbol, day, 1 as n, cast(pg_sleep(0.06) as text) as code from {{{{ source('raw', 'entries') }}}} {FILTER}"
+)
+# A day's values take 1 MB of the disk, a month's 30.
+WIDE = f"""
+    select symbol, day, 1 as n, max(code) as code from (
+        select distinct symbol, day, md5(r::text) as code
+        from {{{{ source('raw', 'entries') }}}} cross join generate_series(1, 20000) as r {FILTER}
+    ) as different group by symbol, day"""
+LITTLE_TIME = "set local statement_timeout = '1200ms'"
+LITTLE_ROOM = "set local work_mem = '1MB'; set local temp_file_limit = '15MB'"
+
+
 @pytest.mark.long
-def test_postgres_that_may_take_little_time(tmp_path: Path, postgres: Postgres, postgres_target: Credentials) -> None:
-    sql = f"select symbol, day, 1 as n, cast(pg_sleep(0.06) as text) as code from {{{{ source('raw', 'entries') }}}} {FILTER}"
+@pytest.mark.parametrize(("sql", "limit"), [(SLOW, LITTLE_TIME), (WIDE, LITTLE_ROOM)], ids=["time", "room"])
+def test_postgres_that_may_take_little(
+    tmp_path: Path, postgres: Postgres, postgres_target: Credentials, sql: str, limit: str
+) -> None:
     schema, at = postgres_target.schema, postgres_target.fields
-    block = {"start_date": "2024-04-01", "stages": STAGES[:1]}
+    block = {"start_date": "2024-04-01", "stages": STAGES[:1], "min_window": "day"}
     shop = Shop(
         tmp_path,
-        {"heavy": model(sql, block=block, incremental_strategy="append", pre_hook="set local statement_timeout = '1200ms'")},
+        {"heavy": model(sql, block=block, incremental_strategy="append", pre_hook=limit)},
         f"{{type: postgres, host: {at['host']}, port: {at['port']}, user: {at['user']}, password: unasked, sslmode: disable,"
         f" dbname: postgres, schema: {schema}, threads: 1}}",
         **{"models/sources.yml": f"sources: [{{name: raw, schema: {schema}, tables: [{{name: entries}}]}}]"},
