@@ -1,5 +1,6 @@
 """What is installed: by hashes alone, without the network once it is fetched, and nothing that runs by itself at Python's start."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -50,15 +51,19 @@ def test_what_was_fetched_is_installed_without_a_network_and_a_wrong_byte_is_ref
         fetched,
         "-r",
     ]
-    subprocess.run([*offline, *install, lock], check=True)
+    # A wheel that this machine's pip finds elsewhere would be taken in place of the wrong one.
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    alone["PIP_CONFIG_FILE"] = os.devnull
+    subprocess.run([*offline, *install, lock], env=alone, check=True)
     told = subprocess.run(
         [tmp_path / "venv/bin/python", ROOT / "bin/notify", "--version"], capture_output=True, text=True
     )
     assert told.returncode == 0 and told.stdout.startswith("notify ")
 
     wheel = next(fetched.glob("typer-*.whl"))
-    wheel.write_bytes(wheel.read_bytes()[:-1] + b"\0")
+    content = wheel.read_bytes()
+    wheel.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of an empty comment's length: it can still be unpacked
     shutil.rmtree(tmp_path / "venv")
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    refused = subprocess.run([*offline, *install, lock], capture_output=True, text=True)
+    refused = subprocess.run([*offline, *install, lock], env=alone, capture_output=True, text=True)
     assert refused.returncode != 0 and "DO NOT MATCH THE HASHES" in refused.stderr
