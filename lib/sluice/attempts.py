@@ -11,7 +11,7 @@ from typing import Protocol
 from sluice import error_classes
 from sluice.dbt_engine.client import Outcome
 from sluice.error_classes import ErrorClass, Rule
-from sluice.errors import busy
+from sluice.errors import SluiceError, busy
 from sluice.ids import timestamp
 from sluice.jobs import Job, Wait, through
 from sluice.log import redact
@@ -171,7 +171,7 @@ class Attempts:
             )
         except Interrupted:
             yield from self.engine.cancelling()
-            there = not batch.full_refresh and self.engine.committed(self._marker(batch, attempt)) is True
+            there = not batch.full_refresh and self._took_effect(batch, attempt)
             self.interrupted = self.record(
                 batch, result("ok", recovered=True) if there else result("cancelled", error="cancelled by a signal")
             )
@@ -192,6 +192,13 @@ class Attempts:
             error, parts = _advised(error, rule, outcome, batch, uncut=parts), []
         failed = self.record(batch, result("failed", nodes=nodes, notes=notes, error=error, parts=parts))
         raise Failed(failed, rule.error_class, rule.why)
+
+    def _took_effect(self, batch: Batch, attempt: int) -> bool:
+        """Whether that is sure after a stop signal, which may have ended dbt too."""
+        try:
+            return self.engine.committed(self._marker(batch, attempt)) is True
+        except SluiceError:
+            return False
 
     def _tell_of_hooks(self, batch: Batch, hooks_s: float, batch_s: float) -> None:
         """Once, when a batch has paid for the on-run hooks alone: what the others will pay."""

@@ -11,7 +11,7 @@ from builders import ORDERS, FakeEngine, Step, a_plan, months_of
 from sluice import attempts, error_classes
 from sluice.attempts import PATIENCE, Attempts, Failed, Patience, _Backoff, result_of
 from sluice.dbt_engine.wire import NodeResult, Outcome
-from sluice.errors import BUSY, SluiceError
+from sluice.errors import BUSY, SluiceError, unavailable
 from sluice.records import Batch, BatchResult
 from sluice.signals import Interrupted
 from sluice.state import State
@@ -203,6 +203,25 @@ def test_without_markers_only_what_was_rolled_back_runs_again(
     work, _ = runs.on(engine)
     assert bool(work.carry_out(batch).status == "ok") is runs_again
     assert bool(engine.ran) is runs_again
+
+
+def test_a_stop_signal_that_took_dbt_along_is_still_a_cancelled_batch(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> bool:
+        raise unavailable("killed", code="dbt_gone")
+
+    engine = FakeEngine()
+    work, (batch, *_) = runs.on(engine)
+    engine.steps[batch.batch_id] = ["interrupted after"]
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "committed", gone)
+        with pytest.raises(Interrupted):
+            work.carry_out(batch)
+    assert runs.status(batch) == "cancelled"
+    work, _ = runs.on(engine)
+    assert work.carry_out(batch).recovered, "the next run looks, before it does anything"
+    assert list(engine.rows.values()) == [1]
 
 
 def test_a_lost_attempt_without_markers_is_not_tried_again(runs: Runs) -> None:

@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from sluice.dbt_engine.client import Engine, EngineError, Outcome
+from sluice.errors import SluiceError
 
 INCREMENTAL = "{{ config(materialized='incremental', incremental_strategy='append') }}\n"
 MONTH = INCREMENTAL + "select '{{ var('start_month', 'never') }}' as month"
@@ -326,6 +327,21 @@ def test_a_killed_worker_is_a_lost_batch(shop: Project, engine: Engine) -> None:
     assert (outcome.status, "SIGKILL" in outcome.error) == ("lost", True)
     assert engine.committed(mark("killed")) is False
     assert shop.run(engine, "month").status == "ok"
+
+
+def test_a_killed_loader_is_no_bug_of_ours(shop: Project) -> None:
+    with shop.engine() as engine:
+        engine.parse()
+        os.kill(engine.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, engine.pid, os.WEXITED | os.WNOWAIT)
+        for ask in (
+            lambda: shop.run(engine, "month"),
+            lambda: engine.committed(mark("m")),
+            lambda: engine.ls([], [], None),
+        ):
+            with pytest.raises(SluiceError) as raised:
+                ask()
+            assert (raised.value.code, raised.value.exit_code) == ("dbt_gone", 69)
 
 
 def test_cancel_stops_a_query_and_frees_the_file(shop: Project, engine: Engine) -> None:

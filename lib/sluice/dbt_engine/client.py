@@ -16,6 +16,7 @@ import msgspec
 from sluice import signals
 from sluice.dbt_engine import loader_process, wire
 from sluice.dbt_engine.wire import NodeResult, Outcome, ProjectInfo
+from sluice.errors import SluiceError, unavailable
 from sluice.jobs import Job, Wait, through, to_end
 
 __all__ = ["Engine", "EngineError", "NodeResult", "Outcome", "ProjectInfo"]
@@ -39,7 +40,8 @@ class EngineError(Exception):
 class Engine:
     """One dbt project, loaded once, and the batches to run in it.
 
-    Starts its loader at once, or takes the one it is lent, and returns; dbt's import goes on meanwhile. Any method may raise EngineError.
+    Starts its loader at once, or takes the one it is lent, and returns; dbt's import goes on meanwhile. Any method may raise EngineError,
+    and SluiceError (69) when the loader is gone.
     `parse`, `ls`, `run` and `twin` wait interruptibly: a stop signal raises Interrupted out of them, and the caller then calls
     `cancel` (or `cancelling`) and `close`, which wait a bounded time. Create it in a thread that stays: the loader dies with the thread.
     """
@@ -159,8 +161,10 @@ class Engine:
         self._send(wire.Committed(msgspec.convert(marker, wire.Marker)))
         try:
             return to_end(self._answering(bool | str, _ANSWER_S))
-        except (EOFError, TimeoutError) as problem:
-            return f"dbt did not say: {problem or 'it took too long'}"
+        except EOFError:
+            raise _gone() from None
+        except TimeoutError:
+            return "dbt did not say: it took too long"
 
     def cancelling(self, grace_s: float = 3.0) -> Job[None]:
         """Interrupt what runs; after `grace_s` seconds kill it. Ends when its process is gone."""
@@ -169,7 +173,7 @@ class Engine:
         try:
             self._send(wire.Cancel(grace_s))
             yield from self._answering(None, grace_s + _SLACK_S)
-        except (EngineError, EOFError, TimeoutError):
+        except (EngineError, SluiceError, EOFError, TimeoutError):
             self._kill()
 
     def cancel(self, grace_s: float = 3.0) -> None:
@@ -184,7 +188,7 @@ class Engine:
         if self._closed:
             return
         self._closed = True
-        with suppress(EngineError):
+        with suppress(SluiceError):
             self._send(wire.Finish())
         while not self._ended(0.02):
             if signals.pending() is not None:
@@ -205,14 +209,14 @@ class Engine:
         try:
             return through(self._answering(answer))
         except EOFError:
-            raise EngineError("internal", "the dbt process died") from None
+            raise _gone() from None
 
     def _send(self, ask: wire.Ask) -> None:
         self._number += 1
         try:
             self._channel.send(wire.Request(self._number, ask))
         except EOFError:
-            raise EngineError("internal", "the dbt process died") from None
+            raise _gone() from None
 
     def _answering(self, answer: Any, within_s: float | None = None) -> Job[Any]:
         """The reply to the last request. Raises EOFError, and TimeoutError after `within_s` seconds."""
@@ -229,6 +233,8 @@ class Engine:
             reply = msgspec.json.decode(self._channel.receive(), type=wire.Reply)
             if reply.number != self._number:
                 continue  # answers a request that a signal made the caller abandon
+            if reply.failure is not None and reply.failure.kind == "gone":
+                raise _gone()
             if reply.failure is not None:
                 raise EngineError(reply.failure.kind, reply.failure.message)
             return msgspec.json.decode(reply.answer, type=answer)
@@ -254,3 +260,11 @@ class Engine:
                 self._loader.wait()
             return True
         return False
+
+
+def _gone() -> SluiceError:
+    return unavailable(
+        "the process that dbt runs in is gone: somebody killed it, or the system did for want of memory",
+        code="dbt_gone",
+        hint="dmesg -T | grep -i killed names what was killed for its memory; then start again",
+    )

@@ -145,7 +145,7 @@ class Loader:
         try:
             reply = msgspec.json.decode(worker.channel.receive(), type=wire.Reply)
         except EOFError:
-            raise Failed("internal", "the dbt process died") from None
+            raise Failed("gone", "the dbt process died") from None
         finally:
             worker.reap()
         if reply.failure is not None:

@@ -64,7 +64,7 @@ class Outcome(msgspec.Struct):
 
 
 class Failure(msgspec.Struct):
-    """A request that could not be answered. `kind` is configuration, selection or internal."""
+    """A request that could not be answered. `kind` is configuration, selection, internal, or gone: its process died."""
 
     kind: str
     message: str
