@@ -16,7 +16,7 @@ from clock import Clock
 from lengths import figure, many
 from test_kill_and_resume import ROOT
 
-NIGHTS = many(6, 365)
+NIGHTS = int(os.environ.get("SLUICE_TEST_NIGHTS", many(6, 365)))
 TROUBLE = many(3, 50)  # every so many nights
 LARGEST_STATE_BYTES, MOST_GROWTH_BYTES = 20_000_000, 20_000_000
 MODELS = {

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import stamina
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -225,3 +226,11 @@ def test_people_see_what_they_asked_for(own_settings: Config, options: dict, exp
         logger.error("for the file", extra={"file_only": True})
     assert seen.getvalue().splitlines() == [f"plan-batches: {level}" for level in expected]
     assert "for the file" in written(own_settings)
+
+
+def test_only_who_tries_again_says_so(logger: logging.Logger, caplog: pytest.LogCaptureFixture) -> None:
+    for attempt in stamina.retry_context(on=OSError, attempts=2, wait_initial=0, wait_max=0, wait_jitter=0):
+        with attempt:
+            if attempt.num == 1:
+                raise OSError
+    assert caplog.records == []
