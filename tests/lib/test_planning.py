@@ -8,8 +8,8 @@ from builders import ORDERS, TOTALS, a_batch, a_plan, a_result, copy, months_of,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.planning import batch_identity, drift, without_done
-from sluice.records import Batch, Plan, Window
+from sluice.planning import batch_identity, drift, go_on, without_done
+from sluice.records import Batch, Plan, Publication, Window
 
 
 def identity(batch: Batch, project: str = "shop", target: str = "dev") -> str:
@@ -195,3 +195,11 @@ def test_drift_names_what_moved() -> None:
         f"{ORDERS}: 3 batches became 5",
     ]
     assert drift(plan, changed(plan)) == ["the order or the vars of the batches changed"]
+
+
+def test_what_goes_on_with_a_plan_is_said_of_each_kind() -> None:
+    plan = a_plan(intent="full_refresh")[0]
+    assert (go_on(plan) or "").startswith("plan-batches --resume")
+    plan.publication = Publication(keep_s=0, undone=True)
+    assert go_on(plan) == "publish-tables --undo"
+    assert go_on(a_plan(intent="daily")[0]) is None

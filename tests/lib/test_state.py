@@ -233,6 +233,22 @@ def test_a_plan_is_unfinished_until_a_run_of_it_succeeds(state: State) -> None:
     assert state.unfinished() == []
 
 
+def test_the_latest_run_of_a_plan_is_the_one_that_nothing_has_gone_on_with(state: State) -> None:
+    begun(state, a_plan()[0])
+    assert state.is_latest(state.run("run-1"))
+    begun(state, a_plan(run_id="run-2", root_run_id="run-1", attempt=2)[0])
+    assert [state.is_latest(state.run(run_id)) for run_id in ("run-1", "run-2")] == [False, True]
+
+
+def test_a_record_that_is_not_what_was_written_is_said_to_be_damaged(state: State) -> None:
+    plan, batches = a_plan()
+    root = begun(state, plan)
+    done(state, root, batches[0])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(state.store, "rows", lambda *_: [(batches[0].batch_id, '{"type":"batch_')])
+        assert refusal(UNAVAILABLE, lambda: state.done(root)).code == "state_damaged"
+
+
 def test_a_daily_run_may_be_left_unfinished(state: State) -> None:
     begun(state, a_plan(intent="daily")[0])
     assert state.unfinished() == []
