@@ -1,10 +1,14 @@
 """What a session does once instead of once per batch, and what it must leave alone."""
 
 import os
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_dbt_engine import INCREMENTAL, MONTH, Project, mark
+
+from sluice.dbt_engine import wire
 
 HOOKS = """
 on-run-start: "create table if not exists hooks (noted varchar)"
@@ -90,3 +94,24 @@ def test_python_and_microbatch_models_run_fresh(tmp_path: Path) -> None:
         assert (snake.status, snake.engine) == ("ok", "fresh"), snake
         assert (micro.status, micro.engine) == ("ok", "fresh"), micro
         assert engine.committed(mark("micro")) == "not all of its nodes commit with their marker"
+
+
+def test_a_session_whose_end_fails_is_over(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """Its connection may have gone: it must not wait for a request that never comes."""
+    from sluice.dbt_engine import session
+
+    def end() -> None:
+        raise RuntimeError("connection reset")
+
+    def invoke(*_: object, **__: object) -> None:
+        requests = session.dbt_run.RunTask.keywords["requests"]
+        session.Session._serve(SimpleNamespace(_requests=requests, _started=True, _end=end))
+
+    monkeypatch.setattr(session.dbt_run, "RunTask", None)  # serve puts its own there
+    monkeypatch.setattr(session.invocation, "invoke", invoke)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(5)
+        wire.Channel(ours).send(wire.Finish())
+        session.serve(wire.Settings("", None, None, "", {}), None, wire.Channel(theirs))
+    assert "dbt: at the end: RuntimeError: connection reset" in capsys.readouterr().err

@@ -52,26 +52,32 @@ def serve(settings: wire.Settings, manifest: Any, channel: wire.Channel) -> None
     except _Stopped:
         return
     except Exception as error:
-        # Whoever waits for an answer must have one.
-        if requests.pending is not None:
-            outcome = wire.Outcome(status="lost", error=invocation.message(error))
-        else:  # dbt gave up before there was a session
-            ask = requests.take()
-            outcome = batch.not_run(ask.expect if isinstance(ask, wire.Run) else [], invocation.message(error))
-        requests.answer(wire.Answer(outcome=outcome))
+        if requests.are_over:
+            print(f"dbt: at the end: {invocation.message(error)}", file=sys.stderr)
+        else:  # whoever waits for an answer must have one
+            requests.answer(wire.Answer(outcome=_of_nothing(requests, error)))
     invocation.close_warehouse()
 
 
+def _of_nothing(requests: _Requests, error: Exception) -> wire.Outcome:
+    if requests.pending is not None:
+        return wire.Outcome(status="lost", error=invocation.message(error))
+    ask = requests.take()  # dbt gave up before there was a session
+    return batch.not_run(ask.expect if isinstance(ask, wire.Run) else [], invocation.message(error))
+
+
 class _Requests:
-    """The loader's requests, one at a time; `pending` is the one not answered yet."""
+    """The loader's requests, one at a time; `pending` is the one not answered yet. After Finish they `are_over`."""
 
     def __init__(self, channel: wire.Channel):
         self._channel = channel
         self.pending: wire.Run | wire.Committed | wire.Finish | None = None
+        self.are_over = False
 
     def take(self) -> wire.Run | wire.Committed | wire.Finish:
         ask = msgspec.json.decode(self._channel.receive(), type=wire.Run | wire.Committed | wire.Finish)
-        self.pending = ask
+        self.are_over = isinstance(ask, wire.Finish)
+        self.pending = None if self.are_over else ask
         return ask
 
     def answer(self, answer: wire.Answer) -> None:
@@ -118,7 +124,6 @@ class Session(dbt_run.RunTask):
         while True:
             ask = self._requests.take()
             if isinstance(ask, wire.Finish):
-                self._requests.pending = None
                 break
             self._busy = True
             answer = self._batch(ask) if isinstance(ask, wire.Run) else self._committed(ask.marker)
