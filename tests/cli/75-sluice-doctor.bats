@@ -34,7 +34,7 @@ teardown() { end_what_was_started; }
 @test "on a terminal the lines are for people" {
     try "$PYTHON" "$LOOK" tty sluice-doctor --no-color --only telegram --only disk </dev/null
     assert_status 0
-    grep -q '^warn  telegram ' <(tr -d '\r' <"$out" | sed 's/\x1b\[[0-9;]*[A-Za-z]//g') || fail "no such line"
+    grep -q '^warn  telegram ' <(tr '\r' '\n' <"$out" | sed 's/\x1b\[[0-9;]*[A-Za-z]//g') || fail "no such line"
     grep -q 'try: set TELEGRAM_BOT_TOKEN' "$out"
 }
 

@@ -121,7 +121,7 @@ def lender() -> Iterator[Lender]:
         yield lender
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [FAULTS[0], *(pytest.param(fault, marks=pytest.mark.long) for fault in FAULTS[1:])])
 def test_to_postgres(fault: str, postgres: Postgres, lender: Lender, tmp_path: Path) -> None:
     with Proxy(postgres.port) as proxy:
         line = Line(on_postgres(postgres), proxy, tmp_path, lender)

@@ -248,7 +248,7 @@ def test_batches_and_waves_are_watched_and_told_to_nobody_else(
 @pytest.mark.parametrize(
     "command",
     [
-        "plan-batches --to 2024-03-28 | each-wave 'run-dbt-batch --workers 2'",
+        pytest.param("plan-batches --to 2024-03-28 | each-wave 'run-dbt-batch --workers 2'", marks=pytest.mark.long),
         pytest.param("plan-batches --to 2024-03-28 | run-dbt-batch --workers 2", marks=pytest.mark.long),
         pytest.param("make --silent -C {root} full-refresh TO=2024-03-28 WORKERS=2", marks=pytest.mark.long),
     ],
