@@ -30,7 +30,7 @@ PIPE = "run-dbt-batch | optimize-partitions | canary-check"
 def main() -> None:
     figures = {"sample scale": [], "batches": [], "statements": [], "SQL, s": [], "refill, s": [], "around it, s": [],
                "refill ÷ SQL": [], "relations equal to a rebuild": []}  # fmt: skip
-    for scale in sys.argv[1:] or ["1", "100"]:
+    for scale in sys.argv[1:] or ["1", "80"]:
         for column, value in zip(figures.values(), [scale, *measured(scale)], strict=True):
             column.append(str(value))
     told = {what: ", ".join(values) for what, values in figures.items()}
