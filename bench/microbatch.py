@@ -82,9 +82,15 @@ class Sized:
 
     def _ours(self, *flags: str) -> float:
         began = time.monotonic()
-        planner = subprocess.Popen([ROOT / "bin/plan-batches", *flags], env=self.env, stdout=subprocess.PIPE)
+        planner = subprocess.Popen(
+            [sys.executable, ROOT / "bin/plan-batches", *flags], env=self.env, stdout=subprocess.PIPE
+        )
         subprocess.run(
-            [ROOT / "bin/run-dbt-batch"], env=self.env, stdin=planner.stdout, stdout=subprocess.DEVNULL, check=True
+            [sys.executable, ROOT / "bin/run-dbt-batch"],
+            env=self.env,
+            stdin=planner.stdout,
+            stdout=subprocess.DEVNULL,
+            check=True,
         )
         return time.monotonic() - began
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -354,6 +355,7 @@ def _import_dbt() -> None:
     """Before the first request: the import takes longer than what the client does meanwhile."""
     import multiprocessing
 
+    gc.disable()  # what is imported stays: a collection would walk it again and again, and find nothing
     from dbt import mp_context
 
     # dbt uses it for locks among threads only. Locks that could be handed to spawned processes start a tracker
@@ -363,6 +365,9 @@ def _import_dbt() -> None:
     import sluice.dbt_engine.listing
     import sluice.dbt_engine.parsing
     import sluice.dbt_engine.session  # noqa: F401
+
+    gc.freeze()
+    gc.enable()
 
 
 if __name__ == "__main__":
