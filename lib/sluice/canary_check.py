@@ -53,9 +53,8 @@ def canary_check(ctx: Context, options: Options) -> Generator[Record, None, int 
     if not seen.gates and not (options.days and seen.plan):
         ctx.log.info("no gate: nothing to check")
         return None
-    from sluice import (
-        gates,
-    )  # only now: what declarations are read with takes longer to import than most streams to pass
+    # Only now: what declarations are read with takes longer to import than most streams to pass.
+    from sluice import gates
 
     is_rehearsal = ctx.dry_run or (seen.plan is not None and seen.plan.dry_run)
     ctx.keeps = not is_rehearsal

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from sluice import coverage_sources, forecast, planning
 from sluice.command import Context
 from sluice.coverage import Recorded
@@ -145,7 +143,7 @@ def _known(ctx: Context, plan: Plan, batches: list[Batch]) -> tuple[list[Recorde
     measured = {(one.model, one.stage): one for one in records if one.window is not None}
     if not records:
         return records, Sources()
-    variables = msgspec.json.decode(str(plan.request.get("vars") or "{}"))
+    variables = planning.base_vars(plan)
     with Project(ctx.config, variables) as project:
         uids = {batch.model for batch in batches if batch.model} | {model for model, _ in measured}
         case = Case(

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
-
-from sluice import aside, check_queries, error_classes, profiles, progress
+from sluice import aside, check_queries, error_classes, planning, profiles, progress
 from sluice.canary_check import Options, Seen
 from sluice.check_queries import Scan
 from sluice.checks import Check, Declared, declared
@@ -49,7 +47,7 @@ def results(ctx: Context, seen: Seen, options: Options, is_rehearsal: bool) -> I
                 yield _result(one, "dry_run")
     if is_rehearsal or not asked:
         return
-    credentials = profiles.load(ctx.config, _variables(seen.plan))
+    credentials = profiles.load(ctx.config, planning.base_vars(seen.plan))
     with connect(
         credentials, tag=f"{ctx.name} {ctx.run_id}".strip(), read_only=True, timeout_s=options.timeout_s,
         lock_wait_s=ctx.config.lock_wait_s, rules=error_classes.load(ctx.config.error_classes),
@@ -80,7 +78,7 @@ def _works(ctx: Context, seen: Seen, options: Options) -> list[Work]:
             open_gates.append(gate)
     if not open_gates and not options.days:
         return works
-    with Project(ctx.config, _variables(seen.plan)) as project:
+    with Project(ctx.config, planning.base_vars(seen.plan)) as project:
         if seen.plan is not None and seen.plan.target != project.info.target:
             raise refused(
                 f"the plan is for target {seen.plan.target}, this command's is {project.info.target} ({ctx.config.explain('DBT_TARGET')})",
@@ -132,10 +130,6 @@ def _nothing(gate: Gate, what: str, options: Options) -> Work:
     if options.select:
         raise refused(message, code="check_none", hint=f"{DECLARE}, or pass --allow-empty")
     return Work(gate, red=f"{message}; {DECLARE}, or use canary-check --allow-empty")
-
-
-def _variables(plan: Plan | None) -> dict:
-    return msgspec.json.decode(str(plan.request.get("vars") or "{}")) if plan else {}
 
 
 def _result(one: Declared, status: str) -> CheckResult:

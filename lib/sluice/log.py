@@ -66,9 +66,8 @@ def setup(command: str, config: Config, *, verbose: bool, quiet: bool, keep: boo
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     logger.propagate = False
     logger.handlers.clear()
-    logging.getLogger("stamina").setLevel(
-        logging.ERROR
-    )  # `stamina.retry_scheduled`: whoever tries again says it in words
+    # Not its `stamina.retry_scheduled`: whoever tries again says it in words.
+    logging.getLogger("stamina").setLevel(logging.ERROR)
 
     people = _ToPeople(sys.stderr)
     people.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from sluice import whole_file
 from sluice.errors import misconfigured
 
 SCHEMA = re.compile(r"/manifest/v12\.json$")  # dbt-core 1.8 to 1.11 write v12
@@ -284,9 +285,7 @@ def fingerprint(project_dir: str | Path, profiles_dir: str | Path, target: str |
 
 def save_fingerprint(cache_dir: str | Path, fp: str) -> None:
     """Vouch for cache_dir/manifest.json as it is now. Raises OSError when there is none."""
-    temporary = Path(cache_dir, f"{FINGERPRINT}.{os.getpid()}")
-    temporary.write_text(_seal(cache_dir, fp))
-    temporary.replace(Path(cache_dir, FINGERPRINT))
+    whole_file.write(Path(cache_dir, FINGERPRINT), _seal(cache_dir, fp).encode())
 
 
 def cached_manifest(cache_dir: str | Path, fp: str) -> Path | None:

@@ -32,7 +32,8 @@ def notify(ctx: Context, *, urls: Collection[str] = (), dead_man: str | None = N
         status="dry_run" if rehearsal else "ok" if told else "skipped",
     )
     if not rehearsal:
-        from sluice import delivery  # only now: what sends takes longer to import than most streams to pass
+        # Only now: what sends takes longer to import than most streams to pass.
+        from sluice import delivery
 
         yield from delivery.deliver(
             ctx, digest.severity, digest.dedupe_key, lines,

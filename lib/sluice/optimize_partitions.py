@@ -10,9 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
-from sluice import aside, error_classes, merge_partitions, profiles, progress, remove_duplicates
+from sluice import aside, error_classes, merge_partitions, planning, profiles, progress, remove_duplicates
 from sluice.command import Context
 from sluice.errors import SluiceError, refused
 from sluice.log import redact
@@ -73,7 +71,7 @@ def optimize_partitions(ctx: Context, options: Options) -> Generator[Record, Non
     if options.threshold is None and not touched:
         ctx.log.info("nothing to do")
         return None
-    variables = msgspec.json.decode(str(plan.request.get("vars") or "{}")) if plan else {}
+    variables = planning.base_vars(plan)
     with Project(ctx.config, variables) as project:
         manifest, target = project.manifest, project.info.target
     if plan is not None and plan.target != target:

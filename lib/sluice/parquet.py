@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sluice import whole_file
 from sluice.errors import REFUSED, UNAVAILABLE, SluiceError, misconfigured, unavailable
 from sluice.profiles import Credentials
 
@@ -60,9 +61,7 @@ def export(connection: Any, folder: Path, schema: str = "raw") -> Iterator[Path]
         for part in set(known) - set(parts):
             (folder / table / part).unlink(missing_ok=True)
         (folder / table).mkdir(parents=True, exist_ok=True)
-        temporary = folder / table / f"{_PARTS}.tmp"
-        temporary.write_text(json.dumps(parts, indent=1, sort_keys=True) + "\n")
-        os.replace(temporary, folder / table / _PARTS)
+        whole_file.write(folder / table / _PARTS, (json.dumps(parts, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _read(path: Path) -> dict[str, list]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from sluice import planning
 from sluice.restart import Outcome, PastRun
 from sluice.state import Run, State
 from sluice.warehouse import Warehouse
@@ -110,7 +111,7 @@ def _past(state: State, run: Run) -> PastRun:
         began_at=datetime.fromisoformat(run.run_started_at),
         status=run.run_status,
         retry_of=run.plan.retry_of,
-        vars=msgspec.json.decode(str(run.plan.request.get("vars") or "{}")),
+        vars=planning.base_vars(run.plan),
         checksums={model.unique_id: model.checksum for model in run.plan.models},
         outcomes={row["model_name"]: Outcome(row["status"], row["message"]) for row in state.batches(run.root_run_id)},
     )

@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable
 from datetime import date
 from typing import Any
 
+import msgspec
+
 from sluice import aside
 from sluice.ids import content_hash
 from sluice.manifest import Node
@@ -21,6 +23,11 @@ GO_ON: dict[Reason, str] = {
 
 # What of a plan that builds aside is left to do when its batches are done.
 _PUBLISH = " | canary-check | publish-tables"
+
+
+def base_vars(plan: Plan | None) -> dict[str, Any]:
+    """The vars that every batch of the plan runs under, its own on top of them; none of no plan."""
+    return msgspec.json.decode(str(plan.request.get("vars") or "{}")) if plan is not None else {}
 
 
 def go_on(plan: Plan) -> str | None:

@@ -1,13 +1,12 @@
 """The dbt project at hand: a manifest that is never stale, and selections; dbt itself is started only when needed."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from sluice import error_classes, profiles, progress, selectors
+from sluice import error_classes, profiles, progress, selectors, whole_file
 from sluice import manifest as manifests
 from sluice.config import Config, require_project
 from sluice.dbt_engine.client import Engine, EngineError, ProjectInfo
@@ -91,7 +90,7 @@ class Project:
             except EngineError as problem:
                 raise _as_sluice_error(problem, self._config) from None
             known.moved.update(zip(missing, answers, strict=True))
-            _write(kept, msgspec.json.encode(known))
+            whole_file.write(kept, msgspec.json.encode(known))
         return [known.moved[key] for key in keys]
 
     def connect(self, tag: str) -> Warehouse:
@@ -132,12 +131,6 @@ class _Configs(msgspec.Struct):
 
     fingerprint: str
     moved: dict[str, dict[str, Any] | None] = {}
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _is_run(node: manifests.Node) -> bool:

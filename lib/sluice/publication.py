@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
-
-from sluice import aside, error_classes, exchange, profiles
+from sluice import aside, error_classes, exchange, planning, profiles
 from sluice.command import Context
 from sluice.errors import busy, refused
 from sluice.exchange import Move
@@ -119,7 +117,7 @@ def claimed(state: State, plan: Plan) -> Iterator[None]:
 def connected(ctx: Context, plan: Plan, options: Options) -> Iterator[Warehouse]:
     """The plan's warehouse. Raises SluiceError: 2 when the target is another one's; 69, 75, 78."""
     config = ctx.config
-    credentials = profiles.load(config, msgspec.json.decode(str(plan.request.get("vars") or "{}")))
+    credentials = profiles.load(config, planning.base_vars(plan))
     if credentials.target != plan.target:
         raise refused(
             f"the plan is for target {plan.target}, this command's is {credentials.target} ({config.explain('DBT_TARGET')})",

@@ -4,11 +4,12 @@ They are public, so nobody's keys matter, and a file that is old, broken or of a
 """
 
 import json
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from sluice import whole_file
 
 DAY_S = 86_400.0
 
@@ -30,6 +31,4 @@ def recall(client: Any, path: Path, names: Iterable[str | None]) -> bool:
 def remember(client: Any, path: Path) -> None:
     """Keep what the client knows. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps([client.markets, client.currencies or {}], default=str))
-    os.replace(temporary, path)
+    whole_file.write(path, json.dumps([client.markets, client.currencies or {}], default=str).encode())

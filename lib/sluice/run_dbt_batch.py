@@ -5,8 +5,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import msgspec
-
 from sluice import aside, error_classes, metrics, pace, planning, profiles
 from sluice.attempts import Attempts, Engine, result_of
 from sluice.command import Context
@@ -303,7 +301,7 @@ class Run:
 def _pace(ctx: Context, plan: Plan) -> Pace:
     """What looks at the plan's warehouse. Raises SluiceError (78) where its profile cannot be read."""
     config = replace(ctx.config, target=plan.target)
-    credentials = profiles.load(config, msgspec.json.decode(str(plan.request.get("vars") or "{}")))
+    credentials = profiles.load(config, planning.base_vars(plan))
     if not (rules := pace.load(credentials.adapter)):
         ctx.log.warning("--pace: there is nothing to look at on %s", credentials.adapter)
     return Pace(lambda: connect(credentials, tag=f"pace {plan.run_id}", read_only=True), rules)
@@ -327,7 +325,7 @@ def _engine(ctx: Context, options: Options, plan: Plan) -> Engine:
             code="plan_other_target",
             hint="use the same --target for both",
         )
-    base_vars = msgspec.json.decode(str(plan.request.get("vars") or "{}"))
+    base_vars = planning.base_vars(plan)
     engine = start_engine(config, plan.target, base_vars, aside.of_plan(plan))
     info = parse(engine, config)
     if info.project_name != plan.project:

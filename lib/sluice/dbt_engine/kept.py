@@ -12,14 +12,3 @@ def open_folder(folder: Path, most: int) -> None:
         if len(os.listdir(folder)) > most:
             shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Whole or not at all; not at all where it cannot be written."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()

@@ -18,7 +18,7 @@ _LIB = str(Path(__file__).resolve().parents[2])
 _LENT = "SLUICE_LENT_LOADER"  # number and inode of an inherited socket, over which a loader takes its clients' sockets
 
 _borrowed = False  # by this process, at this moment
-_ahead: tuple[subprocess.Popen, socket.socket] | None = None  # started, and nobody's yet
+_ahead: tuple[subprocess.Popen | None, socket.socket] | None = None  # started, and nobody's yet
 
 
 def connect() -> tuple[subprocess.Popen | None, socket.socket]:
@@ -40,9 +40,7 @@ def ahead(wanted: bool) -> Iterator[None]:
     """When `wanted`, and none is lent, a loader imports dbt from now on; `connect` takes it. One that nobody took ends here."""
     global _ahead
     if wanted and _LENT not in os.environ:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            _ahead = _start("--client", theirs), ours
+        _ahead = connect()
     try:
         yield
     finally:
@@ -50,6 +48,7 @@ def ahead(wanted: bool) -> Iterator[None]:
             loader, end = _ahead
             _ahead = None
             end.close()
+            assert loader is not None  # none was lent
             loader.kill()
             loader.wait()
 

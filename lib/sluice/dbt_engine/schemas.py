@@ -8,11 +8,13 @@ import json
 import os
 import sys
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from dbt_common import dataclass_schema
 
+from sluice import whole_file
 from sluice.dbt_engine import kept
 
 _MOST = 256
@@ -30,7 +32,8 @@ def keep(folder: Path) -> None:
             return _Schema(json.loads(path.read_bytes()))
         except (OSError, ValueError):  # not there yet, or damaged
             schema = _build(cls).to_dict()
-            kept.write(path, json.dumps(schema).encode())
+            with suppress(OSError):  # it is a cache
+                whole_file.write(path, json.dumps(schema).encode())
             return _Schema(schema)
 
     dataclass_schema.build_json_schema = build_once  # type: ignore[assignment]

@@ -5,6 +5,7 @@ files for the next. What Jinja compiles depends on the text and on the environme
 """
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -49,11 +50,10 @@ def _compile_once(
 def _from_file(environment: Environment, key: tuple, source: str, name: Any, filename: Any) -> CodeType:
     assert _files is not None
     bucket = Bucket(environment, hashlib.sha256(repr(key).encode()).hexdigest(), _files.get_source_checksum(source))
-    try:
+    with suppress(OSError):  # a full disk, a folder that was taken away: it is a cache
         _files.load_bytecode(bucket)
-        if bucket.code is None:
-            bucket.code = _compile_anew(environment, source, name, filename)
-            _files.dump_bytecode(bucket)
-    except OSError:  # a full disk, a folder that was taken away: it is a cache
+    if bucket.code is None:
         bucket.code = _compile_anew(environment, source, name, filename)
+        with suppress(OSError):
+            _files.dump_bytecode(bucket)
     return bucket.code
