@@ -274,7 +274,7 @@ def result_of(plan: Plan, batch: Batch, status: Status, **more) -> BatchResult:
     return BatchResult(
         run_id=plan.run_id, batch_id=batch.batch_id, plan_id=batch.plan_id, seq=batch.seq, total=batch.total, wave=batch.wave,
         model=batch.model, stage=batch.stage, window=batch.window, part_of=batch.part_of, status=status, estimate=batch.estimate,
-        **more,
+        source_rows=batch.source_rows, **more,
     )  # fmt: skip
 
 

@@ -28,11 +28,17 @@ _Measured = tuple[int, float]  # rows of the source, seconds
 
 
 class History:
-    """What was measured. Of a model that is built as a whole, a rebuild and an addition are different work."""
+    """What was measured. Of a model that is built as a whole, a rebuild and an addition are different work.
 
-    def __init__(self, records: Iterable[Recorded], sources: Sources):
+    `rows_then` are those of the source when a batch ran, by its run_id and batch_id, where they were counted; elsewhere it is
+    taken to have had the rows of today.
+    """
+
+    def __init__(self, records: Iterable[Recorded], sources: Sources, rows_then: Mapping[tuple[str, str], int] = {}):
         self._sources = sources
+        self._rows_then = rows_then
         self._same: dict[tuple, list[float]] = {}
+        self._same_by_row: dict[tuple, list[_Measured]] = {}
         self._by_month: dict[_Kind, list[float]] = {}
         self._by_row: dict[_Kind, list[_Measured]] = {}
         self._any_by_row: list[_Measured] = []
@@ -42,17 +48,20 @@ class History:
             self._learn(one, one.duration_s or 0.0)
 
     def estimate(self, batch: Batch) -> Estimate | None:
-        """Of the same cell; else of its model, by source rows where they are known and by months where not; else of any
-        model, by source rows, and of a view what views took; else None.
+        """Of the same cell, by source rows where they were known then and are now; else of its model, by source rows where
+        they are known and by months where not; else of any model, by source rows, and of a view what views took; else None.
         """
         if batch.model is None:
             return None
         kind = _kind(batch.model, batch.window is None, batch.full_refresh)
-        if same := self._same.get((*kind, batch.stage, batch.window)):
+        cell = (*kind, batch.stage, batch.window)
+        rows = self.rows(batch)
+        if rows and (by_row := self._same_by_row.get(cell)):
+            return _of_rows(by_row, rows, "cell, by source rows", like=self._by_row.get(kind, ()))
+        if same := self._same.get(cell):
             return _of(same, "cell")
         if batch.model in self._sources.views:
             return _of(self._views, "all views") if self._views else None
-        rows = self._rows(batch)
         if rows and (by_row := self._by_row.get(kind)):
             return _of_rows(by_row, rows, "model, by source rows")
         if batch.window is not None and (by_month := self._by_month.get(kind)):
@@ -61,17 +70,22 @@ class History:
 
     def _learn(self, one: Recorded, seconds: float) -> None:
         kind = _kind(one.model, one.window is None, one.replaces)
-        self._same.setdefault((*kind, one.stage, one.window), []).append(seconds)
+        cell = (*kind, one.stage, one.window)
+        self._same.setdefault(cell, []).append(seconds)
+        then = self._rows_then.get((one.run_id, one.batch_id))
+        if then:
+            self._same_by_row.setdefault(cell, []).append((then, seconds))
         if one.model in self._sources.views:
             self._views.append(seconds)
         if one.window is None:
             return
         self._by_month.setdefault(kind, []).append(seconds / len(months_of(one.window)))
-        if rows := self._rows(one):
+        if rows := then or self.rows(one):
             self._by_row.setdefault(kind, []).append((rows, seconds))
             self._any_by_row.append((rows, seconds))
 
-    def _rows(self, one: Batch | Recorded) -> int | None:
+    def rows(self, one: Batch | Recorded) -> int | None:
+        """The rows of today of what it reads; None where they are not known."""
         if one.window is None:
             return self._sources.whole.get(one.model or "")
         counted = self._sources.by_month.get((one.model or "", one.stage))
@@ -140,14 +154,21 @@ def _kind(model: str, is_whole: bool, replaces: bool) -> _Kind:
     return (model, replaces if is_whole else None)
 
 
-def _of_rows(samples: Sequence[_Measured], rows: int, basis: str) -> Estimate:
+def _of_rows(samples: Sequence[_Measured], rows: int, basis: str, *, like: Sequence[_Measured] = ()) -> Estimate:
     """What was measured, moved to so many rows. A batch costs something whatever its rows are, so what a row adds is seen
-    from pairs of batches of different size; where all had the same it is their share of the whole.
+    from pairs of batches of different size, of these or else of those that are like them; where all had the same it is their
+    share of the whole.
     """
     latest = samples[-LATEST:]
-    added = [(there - here) / (more - few) for (few, here), (more, there) in combinations(latest, 2) if few != more]
-    a_row = max(median(added), 0.0) if added else median(seconds / few for few, seconds in latest)
-    quickest = min(seconds for _, seconds in latest) if added else 0.0
+    for measured in (latest, like[-LATEST:]):
+        added = [
+            (there - here) / (more - few) for (few, here), (more, there) in combinations(measured, 2) if few != more
+        ]
+        if added:
+            a_row, quickest = max(median(added), 0.0), min(seconds for _, seconds in measured)
+            break
+    else:
+        a_row, quickest = median(seconds / few for few, seconds in latest), 0.0
     return _of([max(seconds + a_row * (rows - few), quickest) for few, seconds in latest], basis)
 
 

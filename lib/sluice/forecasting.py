@@ -111,10 +111,10 @@ def _kept(ctx: Context, plan: Plan, batches: list[Batch], budget_s: float | None
 
 
 def estimate(ctx: Context, plan: Plan, batches: list[Batch]) -> None:
-    """Give each batch its estimate, where there is one."""
-    history = History(*_known(ctx, plan, batches))
+    """Give each batch its estimate, where there is one, and the rows of what it reads, by which this time will be known."""
+    history = _history(ctx, plan, batches)
     for batch in batches:
-        batch.estimate = history.estimate(batch)
+        batch.estimate, batch.source_rows = history.estimate(batch), history.rows(batch)
 
 
 def summed(ctx: Context, plan: Plan, batches: list[Batch], *, left_out: int = 0) -> Forecast:
@@ -136,35 +136,36 @@ def summed(ctx: Context, plan: Plan, batches: list[Batch], *, left_out: int = 0)
     return found
 
 
-def _known(ctx: Context, plan: Plan, batches: list[Batch]) -> tuple[list[Recorded], Sources]:
+def _history(ctx: Context, plan: Plan, batches: list[Batch]) -> History:
     """What was measured of this project on this target, and the rows of the sources, as far as they can be counted."""
     state = State.open_existing(ctx.config.state_url, origin=ctx.config.explain("SLUICE_STATE"))
     records = coverage_sources.recorded(state, plan) if state is not None else []
-    measured = {(one.model, one.stage): one for one in records if one.window is not None}
-    if not records:
-        return records, Sources()
-    variables = planning.base_vars(plan)
-    with Project(ctx.config, variables) as project:
+    rows_then = state.source_rows_of(sorted({one.run_id for one in records})) if state is not None else {}
+    return History(records, _sources(ctx, plan, batches, records), rows_then)
+
+
+def _sources(ctx: Context, plan: Plan, batches: list[Batch], records: list[Recorded]) -> Sources:
+    """Of the batches and of the models that were measured."""
+    measured = {(one.model, one.stage) for one in records if one.window is not None}
+    with Project(ctx.config, planning.base_vars(plan)) as project:
         uids = {batch.model for batch in batches if batch.model} | {model for model, _ in measured}
         case = Case(
             manifest=project.manifest, adapter=plan.adapter, intent=plan.intent, batches=batches, to=plan.to,
             today=ctx.now.date(), blocks=check.blocks(project.manifest, uids),
         )  # fmt: skip
-        stages = {(batch.model or "", batch.stage) for batch in batches if batch.window} | measured.keys()
+        stages = {(batch.model or "", batch.stage) for batch in batches if batch.window} | measured
         nodes = project.manifest.nodes
         views = {
             uid for uid in {one.model for one in records} | uids if uid in nodes and nodes[uid].materialized == "view"
         }
         rebuilt = {batch.model for batch in batches if batch.model and _reads_all(nodes[batch.model], batch)} - views
-        if not measured:
-            return records, Sources(views=views)
         try:
             with project.connect("forecast") as warehouse:
                 by_month = facts.source_months(case, warehouse, sorted(stages))
-                return records, Sources(by_month, facts.rows_of_parents(case, warehouse, sorted(rebuilt)), views)
+                return Sources(by_month, facts.rows_of_parents(case, warehouse, sorted(rebuilt)), views)
         except SluiceError as problem:
             ctx.log.info("the rows of the sources could not be counted: %s", problem.message)
-            return records, Sources(views=views)
+            return Sources(views=views)
 
 
 def _reads_all(node: Node, batch: Batch) -> bool:

@@ -181,7 +181,8 @@ class Plan(Record, kw_only=True, tag="plan"):
 class Estimate(msgspec.Struct, kw_only=True):
     """Seconds that a batch will take, by `samples` measurements: half of the time up to `p50_s`, nine times in ten up to `p90_s`.
 
-    `basis` says what was measured: this very cell, the model by its source's rows or by months, all models by theirs, or all views.
+    `basis` says what was measured: this very cell, by its source's rows where they were counted then and now; the model, by its source's
+    rows or by months; all models, by theirs; or all views.
     """
 
     p50_s: float
@@ -196,7 +197,8 @@ class Batch(Record, kw_only=True, tag="batch"):
     `batch_id` is a hash of project, target, model, stage, window, vars and mode. `expect` are the dbt unique_ids that
     must be in the result; `depends_on` the planned models on which they depend, however far away. Batches of one
     `wave` may run before the next barrier. `repeatable`: to run it twice does no harm, what follows removes duplicates.
-    `estimate` is null where none was asked for, and where nothing like it was ever measured.
+    `estimate` is null where none was asked for, and where nothing like it was ever measured; `source_rows` are what it reads,
+    counted for the estimate, null where they were not.
     `ways` are those in which it may be cut when it is too big, `fit` what was learned from earlier ones that were:
     it runs in parts of this size from the start. `part_of` is the batch that a part belongs to; parts are in no plan.
     """
@@ -219,6 +221,7 @@ class Batch(Record, kw_only=True, tag="batch"):
     expect: list[str]
     depends_on: list[str] = msgspec.field(default_factory=list)
     estimate: Estimate | None = None
+    source_rows: int | None = None
     ways: Ways | None = None
     fit: Fit | None = None
     part_of: str | None = None
@@ -294,7 +297,8 @@ class BatchResult(Record, kw_only=True, tag="batch_result"):
     """What became of one batch. It is in the state store before it is on stdout.
 
     `recovered` is true when an earlier attempt had committed the rows and only its outcome was lost. `notes` are what its
-    models had to say to people, with the macro sluice.note. `estimate` is that of the batch, so that the forecast can be judged.
+    models had to say to people, with the macro sluice.note. `estimate` and `source_rows` are those of the batch: the forecast
+    can be judged, and the next one knows of how many rows this time was.
     `in_parts` is how
     many parts it was carried out in; 0: whole. In the state store alone are `parts`, into which it was cut then, and the
     results of the parts, which name their batch: `part_of`.
@@ -318,6 +322,7 @@ class BatchResult(Record, kw_only=True, tag="batch_result"):
     log_path: str | None = None
     recovered: bool = False
     estimate: Estimate | None = None
+    source_rows: int | None = None
     in_parts: int = 0
     part_of: str | None = None
     parts: list[Part] = msgspec.field(default_factory=list)

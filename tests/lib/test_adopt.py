@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,12 +178,18 @@ def test_a_forecast_rests_on_what_was_measured_and_on_rows_that_the_engine_count
         ("replaceable", "rest"): {None}, ("replaceable", "usdc"): {None}, ("whole", "default"): {None},
     }  # fmt: skip
     request = Request(["replaceable"], [], None, ["rest"], False, "{}")
-    one_stage = plan_batches(
-        shop.context(), request, to=None, resume=False, accept_drift=False, delay_s=0, most_added=0
-    )
-    shop.carry_out(list(one_stage), "first")
+    options = {"to": None, "resume": False, "accept_drift": False, "delay_s": 0}
+    one_stage = list(foretold(plan_batches, Asked(estimate=True))(shop.context(), request=request, **options))
+    there: Counter[str] = Counter()
+    for (month, symbol), rows in shop.rows("entries").items():
+        there[month] += rows if symbol != "USDC" else 0
+    counted = {
+        f"{one.window.start:%Y-%m}": one.source_rows for one in one_stage if isinstance(one, Batch) and one.window
+    }
+    assert counted == there
+    shop.carry_out(one_stage, "first")
     assert shop.bases("replaceable", "appended", "whole", "latest") == {
-        ("replaceable", "rest"): {"cell"},
+        ("replaceable", "rest"): {"cell, by source rows"},
         ("replaceable", "usdc"): {"model, by source rows"},
         ("appended", "rest"): {"all models, by source rows"},
         ("appended", "usdc"): {"all models, by source rows"},

@@ -36,6 +36,31 @@ def test_the_same_cell_knows_best() -> None:
     assert estimated([measured(1)]) == (1, 1, "cell", 1)
 
 
+def test_the_same_cell_of_other_rows_than_it_had_then() -> None:
+    rows, then = {(ORDERS, "default"): {JAN: 3000, FEB: 500}}, {("r1", "b"): 1000, ("r2", "b"): 2000}
+    once, twice = measured(2, run_id="r1", batch_id="b"), measured(3, run_id="r2", batch_id="b", at="2024-06-01")
+    uncounted = measured(9, at="2024-07-01")
+
+    def moved(records: list[Recorded], of: dict | None = None) -> tuple[float, float, str, int] | None:
+        found = History(records, Sources(rows if of is None else of), then).estimate(a_batch(window=MONTH))
+        return found and (found.p50_s, found.p90_s, found.basis, found.samples)
+
+    assert moved([once]) == (6, 6, "cell, by source rows", 1)
+    assert moved([once, twice, uncounted]) == (
+        4,
+        4,
+        "cell, by source rows",
+        2,
+    )  # 1 s a thousand, and 1 s whatever they are
+    other_month = measured(1.5, NEXT)  # 500 rows: a row adds 1 ms here as well
+    assert moved([once, other_month]) == (4, 4, "cell, by source rows", 1)
+    assert moved([once, uncounted], {}) == (5.5, 9, "cell", 2)
+    assert moved([uncounted]) == (9, 9, "cell", 1)
+    # What it had then is what its model is judged by, too.
+    found = History([once], Sources(rows), then).estimate(a_batch(window=NEXT))
+    assert found and (found.p50_s, found.basis) == (1, "model, by source rows")
+
+
 def test_p90_is_a_time_that_was_measured_of_the_latest_runs_alone() -> None:
     records = [measured(1000, at="2023-01-01")] + [measured(float(n)) for n in range(1, LATEST + 1)]
     assert estimated(records) == (10.5, 18, "cell", LATEST)

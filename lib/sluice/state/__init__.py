@@ -44,10 +44,11 @@ _WITH_PARTS = '%"parts":[{%'  # how a record of a batch that was cut is written
 R = TypeVar("R", bound=msgspec.Struct)
 
 
-class _Wave(msgspec.Struct):
+class _Kept(msgspec.Struct):
     """What of a batch_result is asked of many at once."""
 
     wave: int = 1
+    source_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -548,10 +549,16 @@ class State:
 
     def waves_of(self, run_ids: Sequence[str]) -> dict[tuple[str, str], int]:
         """The wave of each batch of these runs that has an outcome, by run_id and batch_id."""
-        rows = self._of_runs("batch_event", ("run_id", "batch_id", "result"), run_ids, "AND event = 'outcome'")
-        return {
-            (row["run_id"], row["batch_id"]): self._decoded(row["result"], _Wave).wave for row in rows if row["result"]
-        }
+        return {at: kept.wave for at, kept in self._kept_of(run_ids)}
+
+    def source_rows_of(self, run_ids: Sequence[str]) -> dict[tuple[str, str], int]:
+        """The rows of the source that were counted for each batch of these runs, by run_id and batch_id; without those of none."""
+        return {at: kept.source_rows for at, kept in self._kept_of(run_ids) if kept.source_rows}
+
+    def _kept_of(self, run_ids: Sequence[str]) -> Iterator[tuple[tuple[str, str], _Kept]]:
+        for row in self._of_runs("batch_event", ("run_id", "batch_id", "result"), run_ids, "AND event = 'outcome'"):
+            if row["result"]:
+                yield (row["run_id"], row["batch_id"]), self._decoded(row["result"], _Kept)
 
     def _of_runs(
         self, table: str, columns: Sequence[str], run_ids: Sequence[str], more: str = "", *, at_once: int = 500
