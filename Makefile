@@ -113,7 +113,7 @@ test: $(READY) ## Everything that must hold: lint, types, pytest, bats
 test-faults: $(READY) ## Kills, signals, broken input, damaged files, hostile names, on three engines: many of each; up to an hour
 	@tests/run-faults
 
-bench: $(READY) ## What is claimed about speed, measured against what a user would do instead
+bench: $(READY) .venv-peers/.installed ## What is claimed about speed, measured against what a user would do instead
 	@.venv/bin/python bench/batch_overhead.py
 	@.venv/bin/python bench/memory.py
 	@.venv/bin/python bench/guards.py
@@ -156,7 +156,7 @@ audit: ## Known vulnerabilities of what the locks hold
 	@pipelines/audit
 
 clean: ## Remove the virtual environments (state, logs and data stay)
-	@rm -rf .venv .venv-snowflake .venv-taps
+	@rm -rf .venv .venv-*
 
 help: ## This text
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-29s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -182,9 +182,9 @@ warehouse/dbt_packages/sluice:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-# Not into .venv: what an emulator of Snowflake, or a tap by others, wants of duckdb and others must not bind the product.
+# Not into .venv: what an emulator of Snowflake, a tap by others or a peer in a benchmark wants of duckdb must not bind the product.
 .venv-%/.installed: requirements-%.txt
-	@echo "setting up $(@D), which tests use (once)" >&2
+	@echo "setting up $(@D) (once)" >&2
 	@"$(PYTHON)" -m venv $(@D)
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
