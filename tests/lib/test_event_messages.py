@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from dbt.adapters.events import adapter_types_pb2
 from dbt.events import core_types_pb2
+from dbt.events.types import LogModelResult
+from dbt_common.events.base_types import EventLevel, msg_from_base_event
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.dbt_engine.event_messages import filled
+from sluice.dbt_engine.event_messages import filled, told
 
 NOW = datetime.now(UTC).isoformat()
 INFO = {
@@ -61,5 +63,15 @@ def test_what_dbt_sends() -> None:
         "execution_time": 0.25,
     }
     assert filled(fields, core_types_pb2.LogModelResult()) == ParseDict(fields, core_types_pb2.LogModelResult())
-    info = {"info": INFO}
+    again = fields | {"node_info": NODE | {"node_status": "success", "node_finished_at": None, "meta": {"n": True}}}
+    for one in (again, again, fields | {"node_info": NODE | {"meta": {"n": 1}}}):  # is it what was said before?
+        assert filled(one, core_types_pb2.LogModelResult()) == ParseDict(one, core_types_pb2.LogModelResult())
+    info = {"info": INFO | {"extra": {}}}
     assert filled(info, core_types_pb2.LogModelResultMsg()) == ParseDict(info, core_types_pb2.LogModelResultMsg())
+
+
+@pytest.mark.parametrize("level", [None, EventLevel.WARN])
+def test_a_log_is_told_what_dbt_says(level: EventLevel | None) -> None:
+    event = LogModelResult(node_info=NODE, description="a model", status="OK", index=1, total=3, execution_time=0.25)
+    info, dbts = told(event, level).info, msg_from_base_event(event, level).info
+    assert info == (dbts.name, dbts.level, dbts.msg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class BatchLog:
         text = self._hide(text)
         if info.name == "JinjaLogInfo" and text.startswith(_NOTE) and len(self.notes) < _MOST_NOTES:
             self.notes.append(text.removeprefix(_NOTE))
-        stamp = info.ts.ToJsonString()[11:23]
+        stamp = datetime.now(UTC).isoformat(timespec="milliseconds")[11:23]
         os.write(self._fd, f"{stamp} {info.level:<5} {text}\n".encode(errors="replace"))
 
     def write(self, text: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from dbt import selected_resources
 from dbt.adapters.factory import get_adapter
-from dbt.compilation import Linker
+from dbt.compilation import Compiler, Linker
 from dbt.contracts.graph.nodes import ModelNode
 from dbt.graph import GraphQueue
 from dbt.node_types import RunHookType
@@ -26,7 +26,18 @@ from dbt.task import run as dbt_run
 from dbt_common.events.contextvars import task_contextvars
 from dbt_common.exceptions import DbtRuntimeError
 
-from sluice.dbt_engine import asides, batch, event_messages, invocation, marker, process, statements, wire, written
+from sluice.dbt_engine import (
+    asides,
+    batch,
+    date_words,
+    event_messages,
+    invocation,
+    marker,
+    process,
+    statements,
+    wire,
+    written,
+)
 from sluice.dbt_engine.batch_log import BatchLog
 from sluice.dbt_engine.parse_check import NeedsFresh, ParseCheck
 from sluice.dbt_engine.worker import StopSignal
@@ -38,6 +49,9 @@ _DDL = re.compile(r"\b(create|drop|rename|alter|truncate|attach|detach)\b", re.I
 def serve(settings: wire.Settings, manifest: Any, channel: wire.Channel) -> None:
     """Answer the requests on `channel` from one session until told to finish."""
     event_messages.quicken()
+    date_words.keep()
+    # A file of target/compiled holds the SQL of the batch before, in a folder that nobody sees; a batch's log has its own.
+    Compiler._write_node = lambda _, node, split_suffix=None: node  # type: ignore[method-assign]
     log, requests = BatchLog(), _Requests(channel)
     dbt_run.RunTask = functools.partial(Session, settings=settings, requests=requests, log=log)
     try:
