@@ -7,7 +7,6 @@ Three contenders, one run, the bundled warehouse on DuckDB:
 All three must leave the same tables, else nothing is written.
 """
 
-import os
 import re
 import shutil
 import statistics
@@ -19,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 import duckdb
+import measure
 import msgspec
 from measure import ROOT, write
 
@@ -76,10 +76,7 @@ def main() -> None:
 
 
 def environment(database: Path, work: Path) -> dict[str, str]:
-    return os.environ | {
-        "SLUICE_DUCKDB_PATH": str(database), "SLUICE_STATE_DIR": str(work / "state"), "SLUICE_LOG_DIR": str(work / "logs"),
-        "DBT_PROJECT_DIR": str(WAREHOUSE), "DBT_PROFILES_DIR": str(WAREHOUSE),
-    }  # fmt: skip
+    return measure.environment(work, SLUICE_DUCKDB_PATH=database, DBT_PROJECT_DIR=WAREHOUSE, DBT_PROFILES_DIR=WAREHOUSE)
 
 
 def dbt(database: Path, work: Path, *arguments: str) -> None:

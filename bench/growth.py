@@ -6,45 +6,58 @@ what all months of a run take more than the first, over their batches; memory is
     bench/growth.py [BATCHES:MODELS...]
 """
 
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
-from measure import ROOT, is_quick, write
+from measure import ROOT, is_quick, sized_project, write
 from memory import resident_mb
 
 FIRST = date(1930, 1, 1)
 STAGE_MONTHS = 1000  # most months of a stage
+BATCHES, MODELS = 300, 10  # while the other grows
 SIZES = ["100:10", "1000:10", "10000:10", "300:10", "300:100", "300:1000", "300:5000"]
-MODEL = """{{ config(materialized='incremental', incremental_strategy='append', meta={'full_refresh': %s}) }}
+STAGED = """{{ config(materialized='incremental', incremental_strategy='append', meta={'full_refresh': %s}) }}
 select date '{{ var("start_month", "1999-01-01") }}' as month, '{{ var("part", "") }}' as part -- {{ var('end_month', '') }}
 """
+
+
+class Point(NamedTuple):
+    batches: int
+    models: int
+    batch_ms: float
+    most_mb: float
 
 
 def main() -> None:
     sizes = [tuple(map(int, size.split(":"))) for size in sys.argv[1:] or SIZES]
     figures: dict[str, float | str] = {}
-    points = []
+    points: list[Point] = []
     for batches, models in sizes:
-        batch_ms, most_mb = measured(batches, models)
-        points.append((batches, models, batch_ms, most_mb))
-        figures[f"{batches} batches, {models} models: ms per batch"] = round(batch_ms, 1)
-        figures[f"{batches} batches, {models} models: memory at most, MB"] = round(most_mb)
+        points.append(Point(batches, models, *measured(batches, models)))
+        figures[f"{batches} batches, {models} models: ms per batch"] = round(points[-1].batch_ms, 1)
+        figures[f"{batches} batches, {models} models: memory at most, MB"] = round(points[-1].most_mb)
         print(points[-1], file=sys.stderr)
-    for what, at in (("batches", 0), ("models", 1)):
-        line = sorted(p for p in points if sum(q[1 - at] == p[1 - at] for q in points) > 2)
-        if line:
-            figures[f"slowest ÷ quickest batch over the number of {what}"] = round(
-                max(p[2] for p in line) / min(p[2] for p in line), 2
-            )
+    for what, line in (("batches", over_batches(points)), ("models", over_models(points))):
+        if len(line) > 1:
+            times = [point.batch_ms for point in line]
+            figures[f"slowest ÷ quickest batch over the number of {what}"] = round(max(times) / min(times), 2)
     write("growth", "As work grows", (__doc__ or "").split("\n\n")[0], figures)
     if not is_quick():
         draw(points)
+
+
+def over_batches(points: list[Point]) -> list[Point]:
+    return sorted(point for point in points if point.models == MODELS)
+
+
+def over_models(points: list[Point]) -> list[Point]:
+    return sorted((point for point in points if point.batches == BATCHES), key=lambda point: point.models)
 
 
 def measured(batches: int, models: int) -> tuple[float, float]:
@@ -65,18 +78,8 @@ def project(root: Path, models: int, stages: int) -> dict[str, str]:
     """So many models, the one with so many stages among them, and the environment that names them."""
     parts = [{"name": f"p{n}", "vars": {"part": f"p{n}"}} for n in range(stages)]
     block = {"start_date": str(FIRST), "batch_months": 1, "stages": parts}
-    files = {
-        "dbt_project.yml": "name: sized\nversion: '1.0'\nprofile: sized\nflags: {send_anonymous_usage_stats: false}\n",
-        "profiles.yml": f"sized: {{target: dev, outputs: {{dev: {{type: duckdb, path: {root}/sized.duckdb, threads: 1}}}}}}",
-        "models/staged.sql": MODEL % block,
-    } | {f"models/f{n % 100}/filler_{n:04}.sql": f"select {n} as n" for n in range(models - 1)}
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "DBT_"))} | {
-        "DBT_PROJECT_DIR": str(root), "DBT_PROFILES_DIR": str(root), "SLUICE_STATE_DIR": f"{root}/state",
-        "SLUICE_LOG_DIR": f"{root}/logs",
-    }  # fmt: skip
+    fill = {f"f{n % 100}/filler_{n:04}.sql": f"select {n} as n" for n in range(models - 1)}
+    return sized_project(root, fill | {"staged.sql": STAGED % block})
 
 
 def run(env: dict[str, str], months: int, batches: int) -> tuple[float, float]:
@@ -103,22 +106,19 @@ def run(env: dict[str, str], months: int, batches: int) -> tuple[float, float]:
     return time.monotonic() - began, most_mb
 
 
-def draw(points: list[tuple[int, int, float, float]]) -> None:
+def draw(points: list[Point]) -> None:
     """bench/results/growth.png, log-log: what a batch takes, over the batches and over the models."""
-    import plotly.graph_objects as go
     from playwright.sync_api import sync_playwright
     from plotly.subplots import make_subplots
 
-    titles = ["over batches (10 models)", "over models (300 batches)"]
+    titles = [f"over batches ({MODELS} models)", f"over models ({BATCHES} batches)"]
     figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=titles)
-    for column, at in ((1, 0), (2, 1)):
-        line = sorted((p for p in points if (p[1] == 10 if at == 0 else p[0] == 300)), key=lambda p: p[at])
+    for at, line in enumerate((over_batches(points), over_models(points))):
         for what, value in (("ms per batch", 2), ("MB at most", 3)):
-            figure.add_scatter(x=[p[at] for p in line], y=[p[value] for p in line], name=what, row=1, col=column,
-                               showlegend=column == 1, line={"color": ["#1f6f8b", "#b5651d"][value - 2]})  # fmt: skip
+            figure.add_scatter(x=[p[at] for p in line], y=[p[value] for p in line], name=what, row=1, col=at + 1,
+                               showlegend=at == 0, line={"color": ["#1f6f8b", "#b5651d"][value - 2]})  # fmt: skip
     figure.update_xaxes(type="log").update_yaxes(type="log", range=[1, 3.2])
     figure.update_layout(template="plotly_white", width=900, height=360, margin={"t": 40, "b": 40})
-    assert isinstance(figure, go.Figure)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 900, "height": 360})

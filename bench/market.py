@@ -6,7 +6,6 @@ The 1,000 ids have two years of history. CPU seconds are those of all processes,
     bench/market.py [IDS ...]     only these sizes, and no result is written
 """
 
-import os
 import resource
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import time
 from datetime import date, timedelta
 from pathlib import Path
 
-from measure import ROOT, write
+from measure import ROOT, environment, write
 
 WAREHOUSE = ROOT / "warehouse"
 EIGHT_YEARS, TWO_YEARS = date.today() - timedelta(days=1), date(2020, 11, 20)
@@ -34,24 +33,13 @@ def main() -> None:
 
 
 def measure(ids: int, end: date, work: Path) -> dict[str, float | int | str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "DBT_"))}
-    env = clean | {
-        "DBT_PROJECT_DIR": str(WAREHOUSE), "SLUICE_DUCKDB_PATH": str(work / "market.duckdb"), "SELECT": "tag:market",
-        "SLUICE_STATE_DIR": str(work / "state"), "SLUICE_LOG_DIR": str(work / "logs"),
-    }  # fmt: skip
+    database = work / "market.duckdb"
+    env = environment(work, DBT_PROJECT_DIR=WAREHOUSE, SLUICE_DUCKDB_PATH=database, SELECT="tag:market")
 
     def load(to: date) -> None:
         args = f"{{ids: {ids}, end: {to}}}"
-        place = [
-            "--project-dir",
-            WAREHOUSE,
-            "--profiles-dir",
-            WAREHOUSE,
-            "--target-path",
-            work / "target",
-            "--log-path",
-            work,
-        ]
+        place = ["--project-dir", WAREHOUSE, "--profiles-dir", WAREHOUSE, "--log-path", work]
+        place += ["--target-path", work / "target"]
         command = [ROOT / ".venv/bin/dbt", "run-operation", "make_price_histories", "--args", args, *place]
         subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,25 @@ def machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         **packages,
     }
+
+
+def environment(folder: Path, **named: str | Path) -> dict[str, str]:
+    """A process's: nothing is set for Sluice and dbt but what is `named`, and that state and logs are in `folder`."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLUICE_", "DBT_"))}
+    own = {"SLUICE_STATE_DIR": folder / "state", "SLUICE_LOG_DIR": folder / "logs"} | named
+    return clean | {name: str(value) for name, value in own.items()}
+
+
+def sized_project(root: Path, models: Mapping[str, str]) -> dict[str, str]:
+    """A project on DuckDB of the files of `models`, by their names in that folder; its database is sized.duckdb. Its environment."""
+    files = {
+        "dbt_project.yml": "name: sized\nversion: '1.0'\nprofile: sized\nflags: {send_anonymous_usage_stats: false}\n",
+        "profiles.yml": f"sized: {{target: dev, outputs: {{dev: {{type: duckdb, path: {root}/sized.duckdb, threads: 1}}}}}}",
+    }
+    for name, text in (files | {f"models/{name}": text for name, text in models.items()}).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return environment(root, DBT_PROJECT_DIR=root, DBT_PROFILES_DIR=root)
 
 
 def is_quick() -> bool:

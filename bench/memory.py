@@ -4,14 +4,13 @@ The resident memory of run-dbt-batch and all processes below it, looked at after
 batches 100 to 300 against the highest of the last 200. A worker lives for 100 batches, so both spans hold whole lives.
 """
 
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from measure import ROOT, write
+from measure import ROOT, environment, write
 
 
 def main() -> None:
@@ -20,10 +19,7 @@ def main() -> None:
         project = Path(shutil.copytree(ROOT / "tests/fixtures/ledger", work / "ledger"))
         model = project / "models/entries.sql"
         model.write_text(model.read_text().replace('"start_date": "2022-01-01"', '"start_date": "1940-09-01"'))
-        env = os.environ | {
-            "DBT_PROJECT_DIR": str(project), "SLUICE_DUCKDB_PATH": str(work / "ledger.duckdb"),
-            "SLUICE_STATE_DIR": str(work / "state"), "SLUICE_LOG_DIR": str(work / "logs"),
-        }  # fmt: skip
+        env = environment(work, DBT_PROJECT_DIR=project, SLUICE_DUCKDB_PATH=work / "ledger.duckdb")
         command = [ROOT / "bin/plan-batches", "--select", "entries", "--to", "2023-12-31"]
         planner = subprocess.Popen(command, env=env, stdout=subprocess.PIPE)
         runner = subprocess.Popen([ROOT / "bin/run-dbt-batch"], env=env, stdin=planner.stdout, stdout=subprocess.PIPE)

@@ -7,7 +7,6 @@ than one, over 59; the start is a run of one batch, of files that did not change
     bench/microbatch.py [MODELS...]
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ import time
 from pathlib import Path
 
 import duckdb
-from measure import ROOT, write
+from measure import ROOT, sized_project, write
 
 SIZES = (10, 100, 500)
 FIRST, LAST, MONTHS = "2020-01-01", "2024-12-31", 60
@@ -25,10 +24,9 @@ where day >= date '{{ var("start_month") }}' and day < date '{{ var("end_month")
 {% endif %}"""
 BLOCK = f"{{'full_refresh': {{'start_date': '{FIRST}'}}}}"
 FILES = {
-    "dbt_project.yml": "name: sized\nversion: '1.0'\nprofile: sized\nflags: {send_anonymous_usage_stats: false}\n",
-    "models/sources.yml": "sources: [{name: raw, schema: raw, tables: [{name: events, config: {event_time: day}}]}]\n",
-    "models/sluice.sql": f"{{{{ config(materialized='incremental', incremental_strategy='append', meta={BLOCK}) }}}}\n{SQL % WINDOW}",
-    "models/microbatch.sql": "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='day',"
+    "sources.yml": "sources: [{name: raw, schema: raw, tables: [{name: events, config: {event_time: day}}]}]\n",
+    "sluice.sql": f"{{{{ config(materialized='incremental', incremental_strategy='append', meta={BLOCK}) }}}}\n{SQL % WINDOW}",
+    "microbatch.sql": "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='day',"
     f" batch_size='month', begin='{FIRST}', concurrent_batches=false) }}}}\n{SQL % ''}",
 }
 
@@ -57,21 +55,13 @@ class Sized:
 
     def __init__(self, folder: Path, models: int):
         self.folder, self.database = folder, folder / "sized.duckdb"
-        fill = {f"models/filler_{n:04}.sql": f"select {n} as n" for n in range(models - 2)}
-        profile = f"sized: {{target: dev, outputs: {{dev: {{type: duckdb, path: {self.database}, threads: 1}}}}}}"
-        for name, text in (FILES | fill | {"profiles.yml": profile}).items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(text)
+        self.env = sized_project(folder, FILES | {f"filler_{n:04}.sql": f"select {n} as n" for n in range(models - 2)})
         with duckdb.connect(str(self.database)) as connection:
             connection.execute("create schema raw")
             connection.execute(
                 "create table raw.events as select day::date as day, 's' || s as symbol, (s * day(day))::int as amount"
                 f" from range(timestamp '{FIRST}', timestamp '2025-01-01', interval 1 day) as r(day), range(20) as t(s)"
             )
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "DBT_"))} | {
-            "DBT_PROJECT_DIR": str(folder), "DBT_PROFILES_DIR": str(folder), "SLUICE_STATE_DIR": str(folder / "state"),
-            "SLUICE_LOG_DIR": str(folder / "logs"),
-        }  # fmt: skip
 
     def sluice(self) -> tuple[float, float]:
         """Seconds per batch, and of a whole run of one batch."""
@@ -82,16 +72,9 @@ class Sized:
 
     def _ours(self, *flags: str) -> float:
         began = time.monotonic()
-        planner = subprocess.Popen(
-            [sys.executable, ROOT / "bin/plan-batches", *flags], env=self.env, stdout=subprocess.PIPE
-        )
-        subprocess.run(
-            [sys.executable, ROOT / "bin/run-dbt-batch"],
-            env=self.env,
-            stdin=planner.stdout,
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
+        plan, run = ([sys.executable, ROOT / "bin" / name] for name in ("plan-batches", "run-dbt-batch"))
+        planner = subprocess.Popen([*plan, *flags], env=self.env, stdout=subprocess.PIPE)
+        subprocess.run(run, env=self.env, stdin=planner.stdout, stdout=subprocess.DEVNULL, check=True)
         return time.monotonic() - began
 
     def microbatch(self) -> tuple[float, float]:
@@ -101,17 +84,8 @@ class Sized:
         return (self._dbts("2025-01-01") - start_s) / (MONTHS - 1), start_s
 
     def _dbts(self, until: str) -> float:
-        command = [
-            "--quiet",
-            "run",
-            "--select",
-            "microbatch",
-            "--full-refresh",
-            "--event-time-start",
-            FIRST,
-            "--event-time-end",
-            until,
-        ]
+        command = ["--quiet", "run", "--select", "microbatch", "--full-refresh"]
+        command += ["--event-time-start", FIRST, "--event-time-end", until]
         began = time.monotonic()
         subprocess.run([ROOT / ".venv/bin/dbt", *command], env=self.env, check=True, cwd=self.folder)
         return time.monotonic() - began

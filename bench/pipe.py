@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import ROOT, write
+from measure import ROOT, environment, write
 
 RECORDS, TIMES = 1_000_000, 7
 LOOP = "import json, sys\nfor line in sys.stdin: print(json.dumps(json.loads(line), separators=(',', ':')))"
@@ -23,7 +23,7 @@ ENDING = {"type": "summary", "v": 1, "run_id": "r", "at": "2024-01-01T00:00:00.0
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        env = environment(Path(folder))
+        env = environment(Path(folder), PATH=f"{ROOT}/bin:{ROOT}/.venv/bin:{os.environ['PATH']}")
         lines = b"".join(_line(number) for number in range(RECORDS))
         given = Path(folder, "given")
         given.write_bytes(lines + json.dumps(ENDING).encode() + b"\n")
@@ -50,12 +50,6 @@ def main() -> None:
     for what, value in figures.items():
         print(f"{what:44} {value}", file=sys.stderr)
     write("pipe", "The pipe itself", (__doc__ or "").split("\n\n")[0], figures)
-
-
-def environment(folder: Path) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "DBT_"))}
-    path = os.pathsep.join([str(ROOT / "bin"), str(ROOT / ".venv/bin"), clean["PATH"]])
-    return clean | {"SLUICE_STATE_DIR": str(folder / "state"), "SLUICE_LOG_DIR": str(folder / "logs"), "PATH": path}
 
 
 def commands() -> list[Path]:

@@ -8,7 +8,6 @@ spent on the statements of that time, by its query_log (what ran side by side co
 The sample begins half a year ago: a month's refill costs what it does with a longer one, the builds around it a tenth.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import measure
 from measure import ROOT, write
 
 sys.path.insert(0, str(ROOT / "lib"))
@@ -56,24 +56,14 @@ def measured(scale: str) -> tuple[int, int, float, float, float, float, int]:
         sql_s, statements = sql_time(server, since)
         batches = waves.stdout.count(b'"type":"batch_result"')
         equal = left_as_a_rebuild(server, env, folder)
-    return (
-        batches,
-        statements,
-        round(sql_s, 2),
-        round(wall_s, 2),
-        round(wall_s - sql_s, 2),
-        round(wall_s / sql_s, 2),
-        equal,
-    )
+    seconds = (round(one, 2) for one in (sql_s, wall_s, wall_s - sql_s, wall_s / sql_s))
+    return batches, statements, *seconds, equal  # type: ignore[return-value]
 
 
 def environment(server: ClickHouseServer, folder: Path) -> dict[str, str]:
     host, _, port = server.url.rpartition("//")[2].rstrip("/").partition(":")
-    return os.environ | {
-        "DBT_PROJECT_DIR": str(ROOT / "warehouse"), "DBT_PROFILES_DIR": str(ROOT / "warehouse"), "DBT_TARGET": "clickhouse",
-        "SLUICE_CH_HOST": host, "SLUICE_CH_PORT": port, "SLUICE_STATE_DIR": str(folder / "state"),
-        "SLUICE_LOG_DIR": str(folder / "logs"),
-    }  # fmt: skip
+    warehouse = {name: ROOT / "warehouse" for name in ("DBT_PROJECT_DIR", "DBT_PROFILES_DIR")}
+    return measure.environment(folder, **warehouse, DBT_TARGET="clickhouse", SLUICE_CH_HOST=host, SLUICE_CH_PORT=port)
 
 
 def dbt(env: dict[str, str], folder: str, *arguments: str) -> None:

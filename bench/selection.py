@@ -10,16 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import repeat
 from pathlib import Path
 
 import msgspec
-from measure import ROOT, write
+from measure import ROOT, sized_project, write
 
 TIMES, TAGGED = 5, 7
-FILES = {
-    "dbt_project.yml": "name: sized\nversion: '1.0'\nprofile: sized\nflags: {send_anonymous_usage_stats: false}\n",
-    "profiles.yml": "sized: {target: dev, outputs: {dev: {type: duckdb, path: ':memory:', threads: 1}}}\n",
-}
 WINDOW = 'where day >= date \'{{ var("start_month", "2024-01-01") }}\''
 PADDING = "-- as long as models are, so that the manifest is as large as theirs\n" * 105
 CONFIG = "materialized='incremental', tags=['x'], meta={'full_refresh': {'start_date': '2024-01-01'}}"
@@ -29,30 +26,18 @@ def main() -> None:
     models = int(sys.argv[1]) if len(sys.argv) > 1 else 5_000
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_project(root, models)
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "DBT_"))} | {
-            "DBT_PROJECT_DIR": folder, "DBT_PROFILES_DIR": folder, "SLUICE_STATE_DIR": f"{folder}/state",
-            "SLUICE_LOG_DIR": f"{folder}/logs",
-        }  # fmt: skip
+        env = sized_project(root, dict(map(model, range(models), repeat(models))))
         plan = [sys.executable, ROOT / "bin/plan-batches", "--select", "tag:x", "--to", "2024-12-31", "--dry-run"]
         ls = [
             ROOT / ".venv/bin/dbt",
-            "--quiet",
-            "ls",
-            "--select",
-            "tag:x",
-            "--output",
-            "name",
-            "--resource-type",
-            "model",
+            *["--quiet", "ls", "--select", "tag:x", "--output", "name", "--resource-type", "model"],
         ]
         measured(plan, env)  # dbt's parse, once
         ours = [measured(plan, env) for _ in range(TIMES)]
         dbts = [measured(ls, env) for _ in range(3)][1:]  # the first parses
         manifest_mb = next(root.glob("state/**/manifest.json")).stat().st_size / 1e6
-    chosen = {
-        model["unique_id"].rpartition(".")[2] for model in msgspec.json.decode(ours[0][2].splitlines()[0])["models"]
-    }
+    plan = msgspec.json.decode(ours[0][2].splitlines()[0])
+    chosen = {one["unique_id"].rpartition(".")[2] for one in plan["models"]}
     assert chosen == set(dbts[0][2].decode().split()), "we choose other models than dbt"
     ours_s, dbts_s = sorted(s for s, _, _ in ours)[TIMES // 2], min(s for s, _, _ in dbts)
     figures = {
@@ -69,17 +54,13 @@ def main() -> None:
     write("selection", "A selection on many models", (__doc__ or "").split("\n\n")[0], figures)
 
 
-def write_project(root: Path, models: int) -> None:
-    """Models in a hundred folders, each of which reads two before it; some are tagged and staged."""
-    for name, text in FILES.items():
-        (root / name).write_text(text)
-    for number in range(models):
-        path = root / f"models/f{number % 100}/m{number:05}.sql"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        config = f"{{{{ config({CONFIG}) }}}}" if number % (models // TAGGED) == 1 else ""
-        parents = [f"{{{{ ref('m{one:05}') }}}}" for one in {number // 2, number // 3} if one < number]
-        source = " union all select * from ".join(parents) or "(select date '2024-01-01' as day) as one"
-        path.write_text(f"{config} select day from {source} {WINDOW if config else ''}\n{PADDING}")
+def model(number: int, models: int) -> tuple[str, str]:
+    """The file and text of one of so many, in a hundred folders; each reads two before it, some are tagged and staged."""
+    config = f"{{{{ config({CONFIG}) }}}}" if number % (models // TAGGED) == 1 else ""
+    parents = [f"{{{{ ref('m{one:05}') }}}}" for one in {number // 2, number // 3} if one < number]
+    source = " union all select * from ".join(parents) or "(select date '2024-01-01' as day) as one"
+    text = f"{config} select day from {source} {WINDOW if config else ''}\n{PADDING}"
+    return f"f{number % 100}/m{number:05}.sql", text
 
 
 def measured(command: list, env: dict[str, str]) -> tuple[float, float, bytes]:

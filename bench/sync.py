@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 import duckdb
-from measure import ROOT, write
+from measure import ROOT, environment, write
 
 STREAM = "raw_exchanges_trades"
 DECIMAL = {"type": ["null", "string"], "format": "singer.decimal"}
@@ -81,12 +81,13 @@ def generate(path: Path, rows: int) -> Path:
 def race(work: Path, lines: Path, rows: int) -> dict[tuple[str, str], tuple[float, float, float]]:
     """Rows per second, processor seconds and most memory of each contender, by its name and whether the rows were there."""
     work.mkdir()
+    env = environment(work, SLUICE_DUCKDB_PATH=work / "sync-cursor.duckdb", RUNTIME__DLTHUB_TELEMETRY="false")
     found = {}
     said = set()
     for name, (command, schema) in contenders(work, lines).items():
         for at in AT:
             with open(lines) as source:
-                wall_s, *rest = timed(command, stdin=source, env=environment(work))
+                wall_s, *rest = timed(command, stdin=source, env=env)
             found[name, at] = (rows / wall_s, *rest)
             with duckdb.connect(str(work / f"{name}.duckdb")) as connection:
                 one = connection.execute(SAID % schema).fetchone()
@@ -107,13 +108,6 @@ def contenders(work: Path, lines: Path) -> dict[str, tuple[list, str]]:
         "target-duckdb": ([PEERS / "target-duckdb", "-c", work / "target.json"], "singer"),
         "dlt": (dlt, "raw"),
     }
-
-
-def environment(work: Path) -> dict[str, str]:
-    return os.environ | {
-        "SLUICE_STATE_DIR": str(work / "state"), "SLUICE_LOG_DIR": str(work / "logs"),
-        "SLUICE_DUCKDB_PATH": str(work / "sync-cursor.duckdb"), "RUNTIME__DLTHUB_TELEMETRY": "false",
-    }  # fmt: skip
 
 
 def read_only(work: Path, lines: Path, rows: int) -> list:

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-from measure import ROOT, write
+from measure import ROOT, environment, write
 
 sys.path[:0] = [str(ROOT / "lib"), str(ROOT / "tests")]
 from servers import Postgres  # noqa: E402
@@ -96,10 +96,7 @@ def project(folder: Path, server: Credentials, schema: str, nap_s: float) -> dic
     place = {"dbname": server.database} if server.adapter == "postgres" else {}
     output = {"type": server.adapter, "schema": schema, "threads": 1, **place, **server.fields}
     (folder / "profiles.yml").write_text(json.dumps({"shop": {"target": "dev", "outputs": {"dev": output}}}))
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("SLUICE_", "DBT_"))}
-    return clean | {
-        "DBT_PROJECT_DIR": str(folder), "SLUICE_STATE_DIR": str(folder / "state"), "SLUICE_LOG_DIR": str(folder / "logs"),
-    }  # fmt: skip
+    return environment(folder, DBT_PROJECT_DIR=folder)
 
 
 def run(env: dict[str, str], months: int, workers: int) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from dbt_common.events import base_types, event_manager
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-_PLAIN = (str, int)  # what a message's own check takes as ParseDict does
+_LARGEST = 3e38  # of a float of 32 bits: ParseDict refuses more, a message takes it for infinite
 _REPEATED = "node_info"  # a model's events all say the same of it
 _latest: dict[type, tuple[str, Message]] = {}  # what was said of a model, and its message
 
@@ -43,7 +43,7 @@ def told(event: Any, level: Any = None) -> Told:
 def filled(fields: dict[str, Any], message: Message) -> Message:
     """`message` with these fields, as protobuf's own ParseDict fills it, which is asked wherever setting is refused. Raises what it raises."""
     for name, value in fields.items():
-        if type(value) in _PLAIN:
+        if isinstance(value, str) or type(value) is int or (type(value) is float and abs(value) < _LARGEST):
             try:
                 setattr(message, name, value)
                 continue
