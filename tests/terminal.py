@@ -4,7 +4,8 @@ import os
 import pty
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,18 +33,19 @@ def watched(
     out = subprocess.PIPE if is_apart else theirs
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=theirs, env=world, cwd=cwd) as process:
         os.close(theirs)
-        drawn = b""
-        while True:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:  # Linux: the other side is gone
-                break
-            drawn += part
-        os.close(ours)
+        drawn = b"".join(parts(ours))
         said = process.stdout.read() if process.stdout is not None else b""
         code = process.wait()
     seen, left = _emulated(drawn.decode(), columns)
     return Seen(seen, left, said, code)
+
+
+def parts(terminal: int) -> Iterator[bytes]:
+    """What is written to it, until nobody is left who could write; then it is closed."""
+    with suppress(OSError):  # Linux: the other side is gone
+        while part := os.read(terminal, 65536):
+            yield part
+    os.close(terminal)
 
 
 def _emulated(text: str, columns: int) -> tuple[list[str], list[str]]:

@@ -211,14 +211,19 @@ tap() {
     assert_equal "$(pick summary exit_code)" 143
 }
 
-# bats test_tags=long
-@test "pipelines/sync: a source that fails stops no other, and is told" {
+# A folder of sources, and a command tap-here that runs these lines, in which `tap` may stand.
+tap_here() {
     mkdir sources taps
-    echo '{}' | tee sources/bad.tap-exchange.json sources/good.tap-here.json >/dev/null # no keys for the first
-    { declare -f tap; echo 'tap 1 3'; } >lines.sh
-    printf '#!/usr/bin/env bash\nsource %q\n' "$PWD/lines.sh" >taps/tap-here
+    { declare -f tap; printf '%s\n' "$1"; } >lines.sh
+    printf '#!/usr/bin/env bash\ncd %q && source ./lines.sh "$@"\n' "$PWD" >taps/tap-here
     chmod +x taps/tap-here
     PATH="$PWD/taps:$PATH"
+}
+
+# bats test_tags=long
+@test "pipelines/sync: a source that fails stops no other, and is told" {
+    tap_here 'tap 1 3'
+    echo '{}' | tee sources/bad.tap-exchange.json sources/good.tap-here.json >/dev/null # no keys for the first
     SLUICE_SOURCES="$PWD/sources" STAGE=0 JSON=1 try "$ROOT/pipelines/sync"
     assert_status 1
     assert_records
@@ -236,13 +241,9 @@ tap() {
 
 # bats test_tags=long
 @test "pipelines/sync: a catalog beside a config is its tap's, and a tap that is not there is named" {
-    mkdir sources taps
+    tap_here 'tap 1 3; echo "$@" >told'
     echo '{}' | tee sources/one.tap-here.json sources/two.tap-nowhere.json >/dev/null
     echo '{"streams":[]}' >sources/one.tap-here.catalog.json
-    { declare -f tap; echo 'tap 1 3; echo "$@" >told'; } >lines.sh
-    printf '#!/usr/bin/env bash\ncd %q && source ./lines.sh "$@"\n' "$PWD" >taps/tap-here
-    chmod +x taps/tap-here
-    PATH="$PWD/taps:$PATH"
     SLUICE_SOURCES="$PWD/sources" STAGE=0 JSON=1 try "$ROOT/pipelines/sync"
     assert_status 1
     assert_equal "$(pick sync_result source sync_status)" $'one success\ntwo failed'

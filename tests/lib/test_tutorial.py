@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+import terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/tutorial.md").read_text()
@@ -42,23 +43,16 @@ def typed(home: Path) -> list[str]:
 def _typed(code: str, world: dict[str, str], variables: Path, stop: str | None) -> tuple[str, int]:
     """Run a block on a terminal; with `stop` Ctrl-C is pressed when that batch is over."""
     script = f"set -eo pipefail\n[[ ! -e {variables} ]] || . {variables}\n{code}\nexport -p >{variables}\n"
-    pid, terminal = pty.fork()
+    pid, ours = pty.fork()
     if pid == 0:
         os.chdir(ROOT)
         os.execve("/bin/bash", ["bash", "-c", script], world)
     seen = b""
-    while True:
-        try:
-            part = os.read(terminal, 65536)
-        except OSError:  # Linux: the other side is gone
-            break
-        if not part:
-            break
+    for part in terminal.parts(ours):
         seen += part
         if stop and f"[{stop}/".encode() in seen:
-            os.write(terminal, b"\x03")
+            os.write(ours, b"\x03")
             stop = None
-    os.close(terminal)
     plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode(errors="replace")
     plain = re.sub(r"[\r\n]+", "\n", plain)
     return plain, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
