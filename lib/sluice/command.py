@@ -31,7 +31,7 @@ ProfilesDir = Annotated[
 ]
 Target = Annotated[str | None, typer.Option(help="The dbt target [DBT_TARGET].", show_default=False)]
 Select = Annotated[
-    list[str] | None, typer.Option("--select", "-s", help="dbt node selection; repeat for a union.", show_default=False)
+    list[str] | None, typer.Option("--select", "-s", help="dbt node selection: a b is both.", show_default=False)
 ]
 Exclude = Annotated[list[str] | None, typer.Option(help="dbt node selection to leave out.", show_default=False)]
 Delay = Annotated[float, typer.Option(min=0, help="Seconds between batches, passed on with the plan.")]
@@ -215,7 +215,21 @@ def main(
 
         print(f"{name} {__version__}")
         sys.exit(0)
-    typer.main.get_command(app).main(prog_name=name)
+    typer.main.get_command(app).main(args=_spread(sys.argv[1:]), prog_name=name)
+
+
+def _spread(words: list[str]) -> list[str]:
+    """`--select a b`, as dbt takes it, is `--select a --select b`."""
+    spread: list[str] = []
+    option, is_given = "", False
+    for word in words:
+        if word.startswith("-"):
+            option, is_given = word if word in ("--select", "-s", "--exclude") else "", False
+        elif option:
+            spread += [option] if is_given else []
+            is_given = True
+        spread.append(word)
+    return spread
 
 
 def _foretelling(body: Callable[..., Any], asked: dict[str, Any]) -> Callable[..., Any]:

@@ -42,6 +42,8 @@ refuses() {
     assert_equal "$(models)" "api_stock fct_orders"
     try plan-batches --select 'fct_orders api_stock' "${to[@]}"
     assert_equal "$(models)" "api_stock fct_orders"
+    try plan-batches --select fct_orders api_stock "${to[@]}"
+    assert_equal "$(models)" "api_stock fct_orders"
     try plan-batches --select tag:stock,tag:daily "${to[@]}"
     assert_equal "$(models)" int_stock_daily
     try plan-batches --select tag:daily --exclude tag:orders "${to[@]}"
