@@ -177,6 +177,8 @@ class Attempts:
             )
             raise
         nodes = [_node(node) for node in outcome.nodes]
+        if outcome.fresh_reason:
+            _log.info("batch %d of %d had dbt parse anew: %s", batch.seq, batch.total, redact(outcome.fresh_reason))
         self._tell_of_hooks(batch, outcome.hooks_s, time.monotonic() - began)
         notes = [redact(note) for note in outcome.notes]
         if outcome.status == "ok":

@@ -362,3 +362,8 @@ def test_a_skipped_batch_says_why_and_is_not_run(runs: Runs) -> None:
     assert (result.status, result.error, engine.ran) == ("skipped", "because", [])
     assert runs.status(batch) == "skipped"
     assert work.attempted == {}
+
+
+def test_why_a_batch_was_slower_than_its_neighbours_is_told(runs: Runs, heard: pytest.LogCaptureFixture) -> None:
+    first_batch(runs, Outcome(status="ok", engine="fresh", fresh_reason="a var is read in dbt_project.yml"))
+    assert "batch 1 of 3 had dbt parse anew: a var is read in dbt_project.yml" in heard.text
