@@ -110,12 +110,13 @@ Step = str | Outcome | Callable[[], Outcome]
 class FakeEngine:
     """A warehouse in memory. `steps` are what the coming attempts at each batch do; after them each succeeds.
 
-    A step is "ok", "lost before" or "lost after" the rows were committed, "interrupted before" or "… after", any other
+    `unsure` is what it says in turn when it is asked whether something was committed, before it can look. A step is "ok", "lost before" or "lost after" the rows were committed, "interrupted before" or "… after", any other
     text a failure with this message, or a function. `rows` counts how often the rows of each batch are in the tables.
     """
 
     steps: dict[str, list[Step]] = field(default_factory=dict)
     knows_commits: bool = True
+    unsure: list[str] = field(default_factory=list)
     rolls_back: bool = True
     rows: Counter = field(default_factory=Counter)
     ran: list[str] = field(default_factory=list)
@@ -162,6 +163,8 @@ class FakeEngine:
 
     def committed(self, marker: dict) -> bool | str:
         self.asked.append(marker)
+        if self.unsure:
+            return self.unsure.pop(0)
         if not self.knows_commits:
             return "nobody looked"
         return any(

@@ -97,6 +97,15 @@ class Attempts:
 
         Raises SluiceError (75) when another process holds the database file longer than SLUICE_LOCK_WAIT_S.
         """
+        result = yield from self._patiently(self._settled_or_tried, batch)
+        assert result is not None
+        return result
+
+    def settling(self, batch: Batch) -> Job[BatchResult | None]:
+        """`settled`, as patient with who holds the database file. Raises SluiceError (75) likewise."""
+        return (yield from self._patiently(self._settled, batch))
+
+    def _patiently(self, step: Callable[[Batch], Job[BatchResult | None]], batch: Batch) -> Job[BatchResult | None]:
         import stamina  # not above: whoever is refused a lock has no use for it, and pays a tenth of a second
 
         backoff = _Backoff(self.lock_wait_s)
@@ -109,7 +118,7 @@ class Attempts:
                 attempt = next(tries)
                 yield from backoff.over()
                 with attempt:
-                    return self.settled(batch) or (yield from self._trying(batch))
+                    return (yield from step(batch))
         except Failed as failure:
             if failure.error_class == "busy":
                 raise busy(
@@ -125,7 +134,7 @@ class Attempts:
         """The result of a batch whose rows an earlier attempt has committed, or that nobody dares to repeat.
 
         None when it is safe to run: never attempted, replaced as a whole, or known to have left nothing. What an
-        attempt has left where nothing rolls back is removed first.
+        attempt has left where nothing rolls back is removed first. Raises Failed (busy) when nobody can look yet.
         """
         before = self.attempted.get(batch.batch_id)
         if before is None or batch.full_refresh:
@@ -133,6 +142,10 @@ class Attempts:
         committed = self.engine.committed(self._marker(batch, before.first))
         if committed is True:
             return self.record(batch, result_of(self.plan, batch, "ok", recovered=True))
+        if isinstance(committed, str):
+            rule = error_classes.rule_for(committed, self.plan.adapter, self.rules)
+            if rule.error_class == "busy":
+                raise Failed(result_of(self.plan, batch, "failed", error=redact(committed)), "busy", rule.why)
         rolled_back = before.status == "failed" and self.plan.adapter in ROLL_BACK
         if committed and not rolled_back and not batch.repeatable:
             return result_of(
@@ -141,6 +154,13 @@ class Attempts:
                 f"look at {_described(batch)}, then: sluice-state resolve {self.plan.run_id} {batch.batch_id} --rows-are-there or --do-again",
             )  # fmt: skip
         return None
+
+    def _settled(self, batch: Batch) -> Job[BatchResult | None]:
+        return self.settled(batch)
+        yield
+
+    def _settled_or_tried(self, batch: Batch) -> Job[BatchResult | None]:
+        return self.settled(batch) or (yield from self._trying(batch))
 
     def _trying(self, batch: Batch) -> Job[BatchResult]:
         attempt = self.state.intend(self.plan.run_id, self.root_run_id, batch)

@@ -97,7 +97,7 @@ class Fitting:
             parts, error = result.parts, result.error
             self._learn(batch, self._learned(batch).too_big(size_of(parts)))
         self._remember(batch.batch_id, parts)
-        if not self._has_begun(parts, done) and (settled := self.attempts.settled(batch)):
+        if not self._has_begun(parts, done) and (settled := (yield from self.attempts.settling(batch))):
             return settled
         return (yield from self._in_parts(batch, parts, error, done))
 

@@ -112,7 +112,8 @@ def test_in_records_and_flags(tmp_path: Path) -> None:
     said = run_all(calls, env | {"PWD": str(home)})
     for call, one in zip(calls, said, strict=True):
         assert "Traceback" not in one.err, (call, one.err)
-        assert one.code in (0, 1, 2, 65, 69, 75, 78), (call, one.code, one.err)
+        # 141: what a text like `true` comes to in a pipe of each-wave, which reads nothing of what it is given
+        assert one.code in (0, 1, 2, 65, 69, 75, 78, 141), (call, one.code, one.err)
     strays = [path for path in tmp_path.rglob("*") if path.is_file() and (home / "a" / "b") not in path.parents]
     assert strays == []
     assert not list((home / "a" / "b").rglob("*evil*"))

@@ -275,6 +275,23 @@ def test_a_file_that_is_free_in_time_is_waited_for(runs: Runs) -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("lock_wait_s", [20.0, 0.0])
+def test_whether_rows_were_left_is_asked_again_when_somebody_reads_the_file(runs: Runs, lock_wait_s: float) -> None:
+    engine = FakeEngine()
+    work, (batch, *_) = runs.on(engine)
+    engine.steps[batch.batch_id] = ["interrupted after"]
+    with pytest.raises(Interrupted):
+        work.carry_out(batch)
+    engine.unsure = [BUSY_FILE] * 2
+    work, _ = runs.on(engine, lock_wait_s=lock_wait_s)
+    if lock_wait_s:
+        assert (work.carry_out(batch).status, len(engine.ran)) == ("ok", 1)
+        return
+    with pytest.raises(SluiceError, match="Could not set lock") as caught:
+        work.carry_out(batch)
+    assert (caught.value.exit_code, caught.value.code, len(engine.ran)) == (BUSY, "warehouse_locked", 1)
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_signal_cancels_the_batch_in_flight_and_tells_what_it_left(runs: Runs, there: bool) -> None:
     engine = FakeEngine()

@@ -60,16 +60,20 @@ class Engine:
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         loader, end = loader_process.connect()
         self._serve_by(loader, end, borrowed=loader is None)
-        self._channel.send(
-            wire.Settings(
-                project_dir=str(Path(project_dir).absolute()),
-                profiles_dir=None if profiles_dir is None else str(Path(profiles_dir).absolute()),
-                target=target,
-                cache_dir=str(cache_dir),
-                base_vars=base_vars or {},
-                asides=asides or {},
-            )
+        settings = wire.Settings(
+            project_dir=str(Path(project_dir).absolute()),
+            profiles_dir=None if profiles_dir is None else str(Path(profiles_dir).absolute()),
+            target=target,
+            cache_dir=str(cache_dir),
+            base_vars=base_vars or {},
+            asides=asides or {},
         )
+        try:
+            self._channel.send(settings)
+        except EOFError:
+            self._kill()
+            self.close()
+            raise _gone() from None
 
     def _serve_by(self, loader: subprocess.Popen | None, end: socket.socket, borrowed: bool = False) -> None:
         self._loader, self._channel, self._borrowed = loader, wire.Channel(end), borrowed
@@ -83,8 +87,11 @@ class Engine:
         ours, theirs = socket.socketpair()
         with theirs:
             self._number += 1
-            self._channel.send_with(wire.Request(self._number, wire.Twin()), theirs)
-            through(self._answering(None))
+            try:
+                self._channel.send_with(wire.Request(self._number, wire.Twin()), theirs)
+                through(self._answering(None))
+            except EOFError:
+                raise _gone() from None
         twin = Engine.__new__(Engine)
         twin._serve_by(None, ours)
         return twin
