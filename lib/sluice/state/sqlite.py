@@ -146,12 +146,15 @@ def _create(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
         fresh = Path(folder) / path.name
-        connection = _connect(fresh)
-        connection.execute("PRAGMA journal_mode = WAL")
-        for script in schema("sqlite"):
-            connection.executescript(script)
-        connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
-        connection.close()
+        with closing(_connect(fresh)) as connection:
+            connection.execute("BEGIN")
+            for script in schema("sqlite"):
+                for statement in _statements(script):
+                    connection.execute(statement)
+            connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
+            connection.execute("COMMIT")
+            # Not before: what is written to a WAL may stay there, a close that cannot fold it into the file does not say so.
+            connection.execute("PRAGMA journal_mode = WAL")
         try:
             os.link(fresh, path)
         except FileExistsError:
@@ -166,6 +169,8 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as problem:
         if "locked" in str(problem):
             raise busy(f"the state store {path} is locked by another process", code="state_locked") from None
+        if "no such table" in str(problem):
+            raise damaged(str(path), problem, beside=" and its -wal") from None
         raise unavailable(f"the state store {path}: {problem}", code="state_unusable") from None
     except sqlite3.DatabaseError as problem:
         raise damaged(str(path), problem, beside=" and its -wal") from None
