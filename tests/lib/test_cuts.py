@@ -133,6 +133,10 @@ def test_a_stage_is_cut_only_where_its_values_have_nothing_to_do_with_each_other
     assert (found.slices == ["symbol"]) == is_apart
 
 
+def test_a_stage_that_takes_no_row_is_not_cut_by_its_values(tmp_path: Path) -> None:
+    assert ways(tmp_path, PLAIN, vars={"symbol": " , "}, **APPEND | {"block": STAGES}).slices == []
+
+
 def test_what_the_projects_own_macros_compute_counts_as_the_models(tmp_path: Path) -> None:
     own = macro("by_month", "toStartOfMonth(day)", package="shop")
     found = ways(tmp_path, PLAIN, macros=own, calls=("macro.shop.by_month",), **APPEND)
@@ -165,6 +169,7 @@ def test_a_part_never_overwrites_the_partition_of_its_siblings(
         ("delete from t where day >= '{{ var('start_month') }}'", [], "planned"),
         ("delete from t where day >= '{{ var('start_month') }}'", ["symbol", "day"], "planned"),
         ("truncate table t", [], "planned"),
+        ("delete from t where id in (select id from tmp)", ["symbol", "day"], "day"),
     ],
 )
 def test_a_delete_of_ones_own_must_go_by_the_window(tmp_path: Path, sql: str, key: list[str], window: str) -> None:

@@ -18,7 +18,7 @@ from sluice.errors import REFUSED, SluiceError
 from sluice.full_refresh import FullRefresh
 from sluice.guards import check, coverage
 from sluice.guards.case import NAMES, Case, Finding
-from sluice.guards.facts import Facts
+from sluice.guards.facts import Facts, of_no_warehouse
 from sluice.guards.hooks import projected
 from sluice.guards.ignored_vars import passed
 from sluice.guards.partitions import Part, columns, parts, spans
@@ -148,6 +148,14 @@ def test_g02(tmp_path: Path, adapter: str, partition_by: Any, block: dict, found
     assert codes(one(tmp_path, block, partition_by=partition_by, **OVER).judge(adapter=adapter)) == found
 
 
+def test_g02_a_model_that_declares_no_stages_divides_no_column(tmp_path: Path) -> None:
+    months = [a_batch("model.shop.m", window=month, vars=month_vars(month)) for month in monthly_windows(START, TO, 1)]
+    for partition_by, found in (("toStartOfMonth(day)", []), ("toStartOfYear(day)", ["G02"])):
+        project = one(tmp_path, None, incremental_strategy="insert_overwrite", partition_by=partition_by)
+        project.blocks.clear()
+        assert codes(project.judge(adapter="clickhouse", batches=months, intent="refill")) == found
+
+
 def test_g02_and_g01_are_judged_under_the_batchs_own_vars(tmp_path: Path) -> None:
     project = one(tmp_path, partition_by="toYear(day)")
     batches = project.batches()
@@ -168,6 +176,8 @@ def test_g02_and_g01_are_judged_under_the_batchs_own_vars(tmp_path: Path) -> Non
         ("toMonday(day)", {"start_date": "2022-01-01", "batch_months": 30}, {}, ["G09"]),
         ("(toStartOfMonth(day), cityHash64(id) % 64)", {"batch_months": 2}, {}, ["G09"]),
         ("(toStartOfMonth(day), cityHash64(id) % 64)", {}, {}, []),
+        ("toStartOfHour(at)", {}, {}, ["G09"]),
+        ("day", {"batch_months": 6}, {"query_settings": {"max_partitions_per_insert_block": "many"}}, ["G09"]),
         ("day", {"batch_months": 6}, {"query_settings": {"max_partitions_per_insert_block": 0}}, []),
         ("day", {"batch_months": 6}, {"query_settings": {"max_partitions_per_insert_block": "200"}}, []),
     ],
@@ -175,6 +185,11 @@ def test_g02_and_g01_are_judged_under_the_batchs_own_vars(tmp_path: Path) -> Non
 def test_g09(tmp_path: Path, partition_by: str, block: dict, config: dict, found: list[str]) -> None:
     assert codes(one(tmp_path, block, partition_by=partition_by, **config).judge(adapter="clickhouse")) == found
     assert codes(one(tmp_path, block, partition_by=partition_by, **config).judge(adapter="duckdb")) == []
+
+
+def test_g09_leaves_a_stage_that_takes_no_row_to_g06(tmp_path: Path) -> None:
+    block = {"stages": [{"name": "none", "vars": {"symbol": " , "}}, {"name": "rest", "vars": {"symbol_exclude": "A"}}]}
+    assert codes(one(tmp_path, block, partition_by="(toYYYYMM(day), symbol)").judge(adapter="clickhouse")) == ["G06"]
 
 
 @pytest.mark.parametrize(
@@ -205,20 +220,27 @@ def test_what_a_partition_key_is_made_of() -> None:
     assert parts("date_trunc('week', day)") == [Part("date_trunc('week', day)", "week")]
     assert parts("timestamp_trunc(day, YEAR)") == [Part("timestamp_trunc(day, YEAR)", "year")]
     assert parts("(toYYYYMM(day))") == [Part("toYYYYMM(day)", "month")]
+    assert parts("(toYYYYMM(day)") == [Part("(toYYYYMM(day)")]  # no time that anybody could read
+    assert parts({"field": "id", "range": {"start": 0, "end": 9, "interval": 1}}) == [Part("id")]
     assert parts("tuple()") == parts("") == parts(None) == []
     assert columns("(toDate('2020-01-01'), lower(\"Name\"), `b c`, id DESC)") == {"Name", "b c", "id"}
 
 
 @given(
-    st.dates(date(2000, 1, 1), date(2030, 1, 1)), st.integers(1, 40), st.sampled_from(["day", "week", "month", "year"])
+    st.dates(date(2000, 1, 1), date(2030, 1, 1)),
+    st.integers(1, 40),
+    st.sampled_from(["hour", "day", "week", "month", "year"]),
 )
 def test_spans_are_counted_as_the_calendar_counts_them(start: date, months: int, unit: Any) -> None:
     from datetime import timedelta
 
     window = monthly_windows(start, start, 1)[0]
     window = type(window)(window.start, monthly_windows(window.start, date(2040, 1, 1), months)[0].end)
-    days = [window.start + timedelta(n) for n in range((window.end - window.start).days)]
+    days: list[Any] = [window.start + timedelta(n) for n in range((window.end - window.start).days)]
+    if unit == "hour":
+        days = [(day, hour) for day in days for hour in range(24)]
     keys = {
+        "hour": lambda hour: hour,
         "day": lambda d: d,
         "week": lambda d: d.isocalendar()[:2],
         "month": lambda d: (d.year, d.month),
@@ -319,6 +341,31 @@ def test_g04_whoever_adds_up_must_wait_for_the_merge(tmp_path: Path, sql: str, f
     assert codes(project.judge(adapter="clickhouse")) == []  # all tables anew: there is no second copy
 
 
+def test_g04_nothing_is_doubled_in_a_table_that_is_not_there_yet(tmp_path: Path) -> None:
+    models = {
+        "m": {"incremental_strategy": "append", "engine": "ReplacingMergeTree()"},
+        "total": {"on": ["m"], "sql": "select sum(x) from m", "materialized": "table"},
+    }
+    project = Project(tmp_path, models)
+    batches = project.batches(replace=False)
+    nothing = of_no_warehouse(Case(project.manifest, "clickhouse", "full_refresh", batches, to=TO, today=TO))
+    assert codes(project.judge(adapter="clickhouse", batches=batches, facts=nothing)) == []
+    assert codes(project.judge(adapter="clickhouse", batches=batches)) == ["G04?"]
+
+
+def test_g04_tells_once_of_a_table_that_is_read_by_two_ways(tmp_path: Path) -> None:
+    view = {"materialized": "view", "sql": "select x from y"}
+    models = {
+        "m": {"block": {}, "incremental_strategy": "append", "engine": "ReplacingMergeTree()"},
+        "both": view | {"on": ["m"]}, "left": view | {"on": ["both"]}, "right": view | {"on": ["both"]},
+        "total": {"on": ["left", "right"], "sql": "select sum(x) from y", "materialized": "table"},
+    }  # fmt: skip
+    project = Project(tmp_path, models)
+    assert codes(project.judge(adapter="clickhouse", batches=project.batches(replace=False), intent="refill")) == [
+        "G04"
+    ]
+
+
 def test_g04_sees_a_sum_in_a_view_between(tmp_path: Path) -> None:
     project = readers(tmp_path, "select * from v")
     project.manifest.nodes["model.shop.v"].raw_code = "select sum(x) from m"
@@ -364,6 +411,13 @@ def test_g05_stages_that_feed_each_other(tmp_path: Path, block: dict, sql: str, 
     assert codes(project.judge()) == found
     by_month = sorted(project.batches(), key=lambda batch: batch.window.start)  # type: ignore[union-attr]
     assert codes(project.judge(batches=by_month)) == []
+
+
+def test_g05_of_a_model_that_says_it_is_cumulative_nobody_knows_what_it_reads_of_itself(tmp_path: Path) -> None:
+    for feed, found in ((None, ["G05"]), (False, [])):
+        block = TWO | ({} if feed is None else {"stages_feed": feed})
+        project = one(tmp_path, block, unique_key="id", sql="select symbol from x", meta={"cumulative": True})
+        assert codes(project.judge()) == found
 
 
 # -- coverage ---------------------------------------------------------------------------------------------------
@@ -425,6 +479,13 @@ def test_g06_looks_at_the_values_that_there_are(
 ) -> None:
     project = one(tmp_path, staged(*stages), sql="select symbol, idx from x")
     assert codes(project.judge(facts=Facts(values={"model.shop.m": known}))) == found
+
+
+def test_g06_stages_that_are_too_many_to_compare_are_said_to_be(tmp_path: Path) -> None:
+    many = {name: [f"{name}{n}" for n in range(200)] for name in ("symbol", "chain", "venue")}
+    (finding,) = one(tmp_path, staged(many), sql="select symbol, chain, venue from x").judge()
+    assert (finding.code, finding.severity) == ("G06", "warn")
+    assert "too many to tell" in finding.what
 
 
 # -- accepted stages, against the macros themselves and DuckDB -----------------------------------------------------
@@ -579,12 +640,24 @@ def test_a_certain_hole_or_overlap_shows_in_some_row(every_row: duckdb.DuckDBPyC
         ("{% set s = var('symbol') %}{{ config(x=s) }}", {"symbol"}),
         ("{{ config(x=var(name)) }}", {"*"}),
         ("{{ config(a='(') }}{{ config(x=var('end_month')) }}", {"end_month"}),
+        ("{{ config(x=var('end_month') }}", set()),  # which dbt refuses
         ("select 1", set()),
     ],
 )
 def test_which_vars_decide_on_a_config(tmp_path: Path, sql: str, reads: set[str]) -> None:
     known = one(tmp_path, sql=sql).manifest
     assert ConfigReads(known).of(known.nodes["model.shop.m"]) == reads
+
+
+def test_a_var_that_a_macro_of_the_project_reads_decides_too(tmp_path: Path) -> None:
+    def macro(name: str, package: str, sql: str) -> dict[str, Any]:
+        uid = f"macro.{package}.{name}"
+        return {uid: {"unique_id": uid, "name": name, "package_name": package, "macro_sql": sql}}
+
+    macros = macro("chosen", "shop", "{{ var('mode') }}") | macro("ref", "dbt", "{{ var('of_dbt') }}")
+    sql = "{{ config(x=chosen()) }} select * from {{ ref('y') }}"
+    known = Project(tmp_path, {"m": {"sql": sql}}, macros=macros).manifest
+    assert ConfigReads(known).of(known.nodes["model.shop.m"]) == {"mode"}
 
 
 def test_dbt_is_asked_only_where_a_batchs_vars_decide(tmp_path: Path) -> None:
@@ -595,6 +668,20 @@ def test_dbt_is_asked_only_where_a_batchs_vars_decide(tmp_path: Path) -> None:
     assert len(asked) == 6  # of the stage that sets it
     assert {str(one.matter) for one in asked.values()} == {"{'symbol': 'A'}"}
     assert questions(project.manifest, project.batches(), {"symbol": "A"}) == {}
+
+
+def test_a_batch_of_no_one_model_is_nobodys(tmp_path: Path) -> None:
+    project = one(tmp_path, unique_key="id", incremental_strategy="merge", sql="{{ config(x=var('symbol')) }}")
+    of_none = msgspec.structs.replace(project.batches()[0], model=None, window=None, vars={"symbol": "A"})
+    assert questions(project.manifest, [of_none], {}) == {}
+    assert project.judge(batches=[of_none]) == []
+
+
+def test_a_block_that_cannot_be_read_is_left_to_the_planner(tmp_path: Path) -> None:
+    metas = {"good": {"start_date": "2024-01-01"}, "bad": {"start_date": "soon"}}
+    models: dict[str, dict[str, Any]] = {name: {"meta": {"full_refresh": block}} for name, block in metas.items()}
+    project = Project(tmp_path, models | {"plain": {}})
+    assert check.blocks(project.manifest, [*project.models, "model.shop.gone"]).keys() == {"model.shop.good"}
 
 
 def test_g11(tmp_path: Path) -> None:

@@ -26,9 +26,6 @@ _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 class Rest:
     """The values that no stage names."""
 
-    def __repr__(self) -> str:
-        return "any other"
-
 
 REST = Rest()
 
