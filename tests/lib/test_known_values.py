@@ -13,6 +13,8 @@ from sluice.manifest import Node
 from sluice.profiles import Credentials
 from sluice.warehouse import connect
 
+pytest_plugins = ["servers"]
+
 
 def project(target: Credentials, known: Any) -> Any:
     node = Node(

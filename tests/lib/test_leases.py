@@ -6,15 +6,16 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from builders import a_plan
 
-from sluice.errors import BUSY, SluiceError
+from sluice.errors import BUSY, SluiceError, unavailable
 from sluice.state import State, leases
 from sluice.state.clickhouse import ClickHouse
-from sluice.state.leases import Claim, claims_on
+from sluice.state.leases import Claim, Lease, claims_on
 from sluice.state.store import whoami
 
 pytest_plugins = ["servers"]
@@ -85,6 +86,23 @@ def test_who_came_later_may_have_looked_before_and_is_waited_for(url: str) -> No
     assert [holder.run_id for holder in told] == ["later"]
 
 
+def test_who_claims_what_another_took_since_the_look_is_told_who_has_it(url: str) -> None:
+    here, there = store(url), store(url)
+    uid = f"model.shop.{uuid.uuid4()}"
+    first, second = (a_plan(run_id=run_id, models=[uid])[0] for run_id in ("run-1", "run-2"))
+    lock, late = here.lock("run-1"), there.lock("run-2")
+    there.refuse_at_work(second)  # nobody yet
+    here.claim_models(first, lock)
+    with pytest.raises(SluiceError, match=f"at work on it, pid {os.getpid()} .*run run-1") as caught:
+        there.claim_models(second, late)
+    assert caught.value.exit_code == BUSY
+    lock.release()
+    there.claim_models(second, late)
+    late.release()
+    for each in (here, there):
+        each.close()
+
+
 def test_a_claim_is_renewed_while_its_owner_lives_and_ends_with_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "LEASE_S", 3)
     plan = a_plan(intent="daily")[0]
@@ -139,3 +157,80 @@ def test_whoever_slept_past_its_lease_writes_nothing_more(url: str, monkeypatch:
         state.intend("run-9", root, batches[0])
     monkeypatch.undo()
     lock.release()
+
+
+# -- renewals, without a server -----------------------------------------------------------------------------------------
+
+
+class Memory:
+    """A table in which nobody else claims; `then` is done after each row."""
+
+    def __init__(self, then: Callable[[], object] = lambda: None):
+        self.written: list[tuple[str, str]] = []
+        self.then, self.closed = then, threading.Event()
+
+    def insert(self, table: str, rows: list[dict[str, Any]]) -> None:
+        self.written += [(row["status"], *row["names"]) for row in rows]
+        self.then()
+
+    def rows(self, sql: str, params: dict[str, Any]) -> list[tuple]:
+        return [(1,)] if "max(seq)" in sql else []
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_a_renewal_before_which_the_machine_slept_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_now", lambda: 0.0)
+    claim = Claim(Memory(), "run-1", ["model a"])
+    assert claim.take() is None
+    times = [0.0, 100.0]  # in time when it was looked at, and then it is written
+    monkeypatch.setattr(leases, "_now", lambda: times.pop(0) if len(times) > 1 else times[0])
+    with pytest.raises(SluiceError, match="was not renewed for 100 s") as caught:
+        claim.renew()
+    assert caught.value.code == "state_lock_lost"
+    with pytest.raises(SluiceError, match="was not renewed"):
+        claim.check()  # others may hold the names by now
+
+
+def test_a_renewal_that_fails_is_made_over_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "RENEW_EVERY", 0.0001)
+    renewed = threading.Event()
+    table, second = Memory(), Memory(renewed.set)
+    ways: list[Memory] = [second]
+    attempts: list[int] = []
+
+    def connect() -> Memory:
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise unavailable("nobody answers", code="warehouse_away")
+        return ways.pop()
+
+    lease = Lease(table, "run-1", connect)
+    assert lease.acquire()
+    assert renewed.wait(30)
+    lease.release()
+    assert second.closed.wait(30)
+    assert table.written == [("wanted", "run run-1"), ("held", "run run-1")]
+    assert {status for status, _ in second.written[:-1]} == {"held"}
+    assert second.written[-1] == ("free", "run run-1")
+    assert len(attempts) == 3
+
+
+def test_what_is_being_given_up_is_renewed_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that says held after the one that says free would keep the names from everybody for a lease."""
+    monkeypatch.setattr(leases, "RENEW_EVERY", 0.0001)
+    begin = threading.Event()
+    second = Memory()
+
+    def connect() -> Memory:
+        assert begin.wait(30)
+        return second
+
+    lease = Lease(Memory(), "run-1", connect)
+    assert lease.acquire()
+    assert lease.claim(["model a"]) is None
+    second.then = lease._over.set  # release begins while the first of two is renewed
+    begin.set()
+    assert second.closed.wait(30)
+    assert second.written == [("held", "run run-1")]

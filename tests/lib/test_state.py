@@ -24,6 +24,9 @@ from builders import ORDERS, TOTALS, a_batch, a_plan, a_result, months_of, windo
 from sluice.errors import BUSY, CONFIG, REFUSED, UNAVAILABLE, SluiceError
 from sluice.records import Batch, Fit, Node, Part, Plan
 from sluice.state import Attempted, State
+from sluice.state import sqlite as sqlite_store
+from sluice.state.postgres import AdvisoryLock, Postgres
+from sluice.state.server import explained
 from sluice.state.store import SCHEMA_VERSION
 
 pytest_plugins = ["servers"]
@@ -158,7 +161,9 @@ def test_batches_attempts_and_waves_of_runs_are_told(state: State) -> None:
     for batch, statuses in zip(batches, (["failed", "ok"], ["ok"], []), strict=True):
         for status in statuses:
             attempt = state.intend("run-1", "run-1", batch)
-            state.record("run-1", batch, a_result(batch, status, attempt=attempt, wave=batch.seq), "shop")
+            rows = 40 if status == "ok" and batch.seq == 1 else None
+            result = a_result(batch, status, attempt=attempt, wave=batch.seq, source_rows=rows)
+            state.record("run-1", batch, result, "shop")
     state.intend("run-1", "run-1", batches[2])
     assert [(row["event"], row["batch_seq"], row["attempt"], row["status"]) for row in state.attempts_of(["run-1"])] == [
         ("intent", 1, 1, None), ("outcome", 1, 1, "failed"), ("intent", 1, 2, None), ("outcome", 1, 2, "ok"),
@@ -168,7 +173,9 @@ def test_batches_attempts_and_waves_of_runs_are_told(state: State) -> None:
         (1, "ok"), (2, "ok"), (3, "unknown"),
     ]  # fmt: skip
     assert state.waves_of(["run-1"]) == {("run-1", batches[0].batch_id): 1, ("run-1", batches[1].batch_id): 2}
+    assert state.source_rows_of(["run-1"]) == {("run-1", batches[0].batch_id): 40}
     assert state.batches_of([]) == state.attempts_of(["none"]) == []
+    assert state.source_rows_of(["none"]) == {}
 
 
 def test_a_run_is_remembered_from_its_beginning_to_its_end(state: State) -> None:
@@ -249,6 +256,16 @@ def test_a_record_that_is_not_what_was_written_is_said_to_be_damaged(state: Stat
         assert refusal(UNAVAILABLE, lambda: state.done(root)).code == "state_damaged"
 
 
+def test_a_statement_that_fails_is_said_to_be_the_stores(state: State) -> None:
+    for statement in (
+        lambda: state.store.rows("SELECT x FROM no_such_table"),
+        lambda: state.store.execute("DROP TABLE no_such_table"),
+        lambda: state.store.insert("no_such_table", [{"x": 1}]),
+    ):
+        said = refusal(UNAVAILABLE, statement)
+        assert (said.code, "no_such_table" in said.message) == ("state_unusable", True)
+
+
 def test_a_daily_run_may_be_left_unfinished(state: State) -> None:
     begun(state, a_plan(intent="daily")[0])
     assert state.unfinished() == []
@@ -265,6 +282,15 @@ def test_a_discarded_plan_is_neither_unfinished_nor_forgotten(state: State) -> N
     lock = state.store.lock("run-2")
     again = a_plan(run_id="run-2", root_run_id="run-1")[0]
     assert "was discarded" in refusal(REFUSED, lambda: state.claim(again, lock)).message
+    lock.release()
+
+
+def test_a_plan_is_gone_on_with_run_after_run(state: State) -> None:
+    for run_id in ("run-1", "run-2"):
+        plan = a_plan(run_id=run_id, root_run_id="run-1")[0]
+        state.end_run(plan, begun(state, plan), "FAILED", models_run=0, models_failed=0)
+    lock = state.store.lock("run-3")
+    assert state.claim(a_plan(run_id="run-3", root_run_id="run-1")[0], lock) == "run-1"
     lock.release()
 
 
@@ -354,9 +380,9 @@ def test_replacing_a_table_undoes_what_was_done_in_it(state: State) -> None:
 
 
 def test_what_was_cut_into_parts_is_remembered_and_says_which_sizes_fit(state: State) -> None:
-    plan, batches = a_plan()
+    plan, batches = a_plan([*months_of(), *months_of(TOTALS, months=1)])
     root = begun(state, plan)
-    first, second, _ = batches
+    first, second, _, whole = batches
     week = window("2024-01-01", "2024-01-08")
     part = Part(batch_id="part", window=week, vars={"start_date": "2024-01-01", "end_date": "2024-01-07"})
     cut = a_result(first, "failed", parts=[part], error="too big", attempt=1)
@@ -366,6 +392,7 @@ def test_what_was_cut_into_parts_is_remembered_and_says_which_sizes_fit(state: S
         (first, a_result(first, part_of=first.batch_id)),
         (first, a_result(first, in_parts=1)),
         (second, a_result(second)),
+        (whole, a_result(whole)),  # of a model that was never cut
     ]:
         if result.part_of:
             result.batch_id, result.window = "part", week
@@ -683,6 +710,67 @@ def test_a_session_that_loses_its_lock_can_write_nothing_more(on_postgres: str, 
     assert other.batches("run-1") == []
 
 
+def test_whoever_comes_second_to_make_a_store_on_a_server_leaves_the_first(on_postgres: str) -> None:
+    state = State.open(on_postgres)
+    begun(state, a_plan()[0])
+    second = Postgres(on_postgres, origin="a test")  # which saw none before the first had made it
+    second.create()
+    assert second.rows("SELECT version FROM schema_version") == [(SCHEMA_VERSION,)]
+    assert [run.run_id for run in State(second).runs()] == ["run-1"]
+    state.close()
+    second.close()
+
+
+def test_a_schema_that_somebody_has_made_for_the_store_is_used(on_postgres: str, postgres) -> None:
+    postgres.query(f"create schema {on_postgres.rpartition('=')[2]}")
+    state = State.open(on_postgres)
+    assert state.runs() == []
+    state.close()
+
+
+def test_of_two_that_see_a_lock_free_one_gets_it(on_postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, other = State.open(on_postgres), State.open(on_postgres)
+    lock, rival = state.store.lock("run-1"), other.store.lock("run-1")
+    assert lock.acquire()
+    monkeypatch.setattr(AdvisoryLock, "holders", lambda _: [])  # as the other one saw it a moment ago
+    assert not rival.acquire()
+    monkeypatch.undo()
+    rival.release()
+    assert other.store.is_held("run-1"), "what was not taken is not given back"
+    lock.release()
+    assert not other.store.is_held("run-1")
+    for each in (state, other):
+        each.close()
+
+
+def test_a_pool_that_hands_out_other_sessions_is_refused(on_postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State.open(on_postgres)
+    seen = iter([[], [4711]])  # nobody holds it, and then another session than this one
+    monkeypatch.setattr(AdvisoryLock, "holders", lambda _: next(seen))
+    said = refusal(REFUSED, state.store.lock("run-1").acquire)
+    assert (said.code, "session mode" in (said.hint or "")) == ("state_pooled", True)
+    state.close()
+
+
+def test_a_lock_that_was_lost_on_the_way_is_told_of_at_the_end_once(on_postgres: str) -> None:
+    state = State.open(on_postgres)
+    lock = state.store.lock("run-1")
+    assert lock.acquire()
+    state.store.rows("SELECT pg_advisory_unlock_all()")
+    assert refusal(UNAVAILABLE, lock.release).code == "state_lock_lost"
+    lock.release()
+    state.close()
+
+
+def test_what_the_system_says_is_told_with_the_stores_name() -> None:
+    def connect() -> None:
+        with explained("clickhouse://ch:8123/sluice"):
+            raise ConnectionResetError(104, "Connection reset by peer")
+
+    said = refusal(UNAVAILABLE, connect)
+    assert said.message == "the state store clickhouse://ch:8123/sluice: [Errno 104] Connection reset by peer"
+
+
 def test_a_server_without_room_for_one_more_is_busy(on_postgres: str, postgres) -> None:
     State.open(on_postgres).close()
     postgres.query("create role crowd login connection limit 1")
@@ -816,6 +904,22 @@ def test_an_upgraded_store_is_like_a_new_one(path: Path, tmp_path: Path) -> None
     assert shape(State.open(f"sqlite:{path}")) == shape(State.open(f"sqlite:{tmp_path / 'new.sqlite'}"))
 
 
+def test_whoever_comes_second_to_an_upgrade_leaves_what_the_first_made(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_schema_1(path)
+    State.open(f"sqlite:{path}").close()
+    version, old = sqlite_store.SQLite._version, [1]  # seen before the first had upgraded it
+    monkeypatch.setattr(sqlite_store.SQLite, "_version", lambda self: old.pop() if old else version(self))
+    state = State.open(f"sqlite:{path}")
+    assert old == []
+    assert state.store.rows("SELECT version FROM schema_version") == [(SCHEMA_VERSION,)]
+    assert [run.run_id for run in state.runs()] == ["run-2", "run-1"]
+    copy = sqlite3.connect(path.with_name("state.sqlite.schema-1"))
+    assert copy.execute("SELECT version FROM schema_version").fetchall() == [(1,)], "the first's, not one of the new"
+    copy.close()
+
+
 def test_an_upgrade_that_fails_leaves_the_old_store(path: Path) -> None:
     of_schema_1(path)
     with sqlite3.connect(path) as connection:
@@ -848,6 +952,33 @@ def test_many_processes_upgrade_one_store_together(path: Path) -> None:
     assert [said.get(timeout=30) for _ in users] == [2] * 8
     for user in users:
         user.join(30)
+
+
+def test_a_file_that_went_away_before_it_was_opened_is_named_and_not_made(path: Path) -> None:
+    said = refusal(UNAVAILABLE, lambda: sqlite_store.SQLite(path))
+    assert f"there is no state store {path}" in said.message
+    assert os.listdir(path.parent) == []
+
+
+def test_whoever_comes_second_to_make_a_file_uses_the_first(path: Path) -> None:
+    begun(State.open(f"sqlite:{path}"), a_plan()[0])
+    sqlite_store._create(path)  # having seen none before
+    assert [run.run_id for run in State.open(f"sqlite:{path}").runs()] == ["run-1"]
+    assert not [name for name in os.listdir(path.parent) if name.startswith(".")]
+
+
+def test_a_transaction_that_sqlite_itself_took_back_is_told_of_by_its_cause(path: Path) -> None:
+    state = State.open(f"sqlite:{path}")
+    begun(state, a_plan()[0])
+
+    def fill() -> None:
+        with state.store.transaction():
+            state.store.execute("DELETE FROM run_event")
+            state.store.execute("INSERT OR ROLLBACK INTO schema_version (version) VALUES (NULL)")
+
+    said = refusal(UNAVAILABLE, fill)
+    assert "NOT NULL" in said.message
+    assert [run.run_id for run in state.runs()] == ["run-1"]
 
 
 def test_a_folder_in_its_place_is_named(path: Path) -> None:

@@ -109,6 +109,54 @@ def test_many_processes_upgrade_one_store_together(url: str, tomorrow: Path) -> 
     state.close()
 
 
+def test_whoever_comes_second_to_an_upgrade_leaves_the_copy_of_the_first(
+    url: str, dialect: str, tomorrow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked before the first was done: at the version and, on ClickHouse, for the copy."""
+    first = State.open(url)
+    copy = f"{home(first)}_schema_{NEXT - 1}"
+    seen: list[list[tuple]] = [[(NEXT - 1,)]] + ([[]] if dialect == "clickhouse" else [])
+    module = {"postgres": postgres.Postgres, "clickhouse": clickhouse.ClickHouse}[dialect]
+    name = {"postgres": "rows", "clickhouse": "_rows"}[dialect]
+    ask = getattr(module, name)
+
+    def rows(self, sql: str, params=None) -> list[tuple]:
+        is_old = "version" in sql and "FROM schema_version" in sql and "LIMIT" not in sql
+        return seen.pop(0) if seen and (is_old or (params or {}).get("name") == copy) else ask(self, sql, params)
+
+    monkeypatch.setattr(module, name, rows)
+    second = State.open(url)
+    assert seen == []
+    assert versions(second)[-1] == NEXT
+    assert versions(second, f"{copy}.") == [NEXT - 1]
+    assert second.store.rows("SELECT run_id, weather FROM run_event") == [("run-1", "rain")]
+    if dialect == "clickhouse":
+        begun = "SELECT name FROM system.databases WHERE startsWith(name, $name)"
+        assert second.store.rows(begun, {"name": f"{copy}_"}) == [], "the copy that it began itself is gone"
+    for each in (first, second):
+        each.close()
+
+
+@pytest.mark.parametrize("dialect", ["clickhouse"], indirect=True)
+def test_without_a_whole_copy_nothing_is_upgraded(url: str, tomorrow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Postgres the copy is in the transaction of the upgrade."""
+    execute = clickhouse._Client.execute
+
+    def until_the_end(self, sql: str, *more, **given) -> None:
+        execute(self, sql.replace(" TO ", " TO no_such.") if sql.startswith("RENAME DATABASE") else sql, *more, **given)
+
+    monkeypatch.setattr(clickhouse._Client, "execute", until_the_end)
+    with pytest.raises(SluiceError) as caught:
+        State.open(url)
+    assert caught.value.exit_code == UNAVAILABLE
+    store = clickhouse.ClickHouse(url, origin="test")
+    assert store.rows("SELECT version FROM schema_version") == [(NEXT - 1,)]
+    weather = "SELECT 1 FROM system.columns WHERE database = currentDatabase() AND name = 'weather'"
+    copies = "SELECT name FROM system.databases WHERE startsWith(name, currentDatabase() || '_')"
+    assert store.rows(weather) == store.rows(copies) == []
+    store.close()
+
+
 def test_an_upgrade_that_fails_leaves_a_store_that_can_be_upgraded(url: str, dialect: str, tomorrow: Path) -> None:
     """On Postgres nothing of it is there; on ClickHouse what was made is made again."""
     step = tomorrow / dialect / "upgrade" / f"{NEXT}.sql"

@@ -557,8 +557,7 @@ class State:
 
     def _kept_of(self, run_ids: Sequence[str]) -> Iterator[tuple[tuple[str, str], _Kept]]:
         for row in self._of_runs("batch_event", ("run_id", "batch_id", "result"), run_ids, "AND event = 'outcome'"):
-            if row["result"]:
-                yield (row["run_id"], row["batch_id"]), self._decoded(row["result"], _Kept)
+            yield (row["run_id"], row["batch_id"]), self._decoded(row["result"], _Kept)
 
     def _of_runs(
         self, table: str, columns: Sequence[str], run_ids: Sequence[str], more: str = "", *, at_once: int = 500
