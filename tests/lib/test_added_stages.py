@@ -1,12 +1,13 @@
 """Stages that grow with their source, asked of real DuckDB, ClickHouse and Postgres."""
 
 from datetime import date
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sluice import added_stages, full_refresh
-from sluice.errors import REFUSED, SluiceError
+from sluice.errors import REFUSED, SluiceError, unavailable
 from sluice.full_refresh import Stage
 from sluice.manifest import DependsOn, Node
 from sluice.profiles import Credentials
@@ -121,6 +122,7 @@ def test_a_source_that_is_not_there_is_refused(grown: Any) -> None:
         ({"steps": 5}, "range_template.steps is not known; did you mean 'step'?"),
         ({"name_template": "v_{stop}"}, "is no template; {start} and {end} may stand in it"),
         ({"name_template": "v_{start.x}"}, "is no template"),
+        ({"name_template": 5}, "range_template.name_template 5: Input should be a valid string"),
         ({"auto_start_policy": "soon"}, "range_template.auto_start_policy"),
         ({"var": "a b"}, "range_template.var 'a b'"),
     ],
@@ -129,6 +131,39 @@ def test_a_template_that_cannot_be_is_refused(template: dict, says: str) -> None
     with pytest.raises(SluiceError) as caught:
         full_refresh.parse({"start_date": "2024-01-01", "range_template": RANGES | template}, file="f.yml", model="m")
     assert says in caught.value.message
+
+
+def test_stages_that_g06_refuses_are_not_added_to(grown: Any) -> None:
+    for bad in ({"idx_start": "x"}, {"idx_start": 9, "idx_end": 9}):
+        assert grown({"stages": [{"name": "bad", "vars": bad}], "range_template": RANGES}) == []
+
+
+def test_a_warehouse_that_is_away_adds_none_and_what_was_too_much_is_refused(
+    duckdb_target: Credentials, heard: pytest.LogCaptureFixture
+) -> None:
+    manifest = Manifest(duckdb_target)
+    blocks = {
+        "model.shop.m": full_refresh.parse({"start_date": "2024-01-01", "range_template": RANGES}, file="", model="m")
+    }
+
+    def away(tag: str) -> Any:
+        raise unavailable("nobody answers", code="warehouse_away")
+
+    project: Any = SimpleNamespace(manifest=manifest, connect=away)
+    assert added_stages.discover(project, blocks, today=TODAY, most=5) == "{}"
+    assert "no stages are added, whether any are needed cannot be looked up: nobody answers" in heard.text
+
+    with connect(duckdb_target, tag="test") as warehouse:
+        points = warehouse.relation(duckdb_target.database, duckdb_target.schema, "points")
+        warehouse.execute(f"create table {points} as select 449 as idx, date '2024-04-01' as day")
+    project.connect = lambda tag: connect(duckdb_target, tag=tag)
+    found = added_stages.decoded(added_stages.discover(project, blocks, today=TODAY, most=5))
+    assert len(found["model.shop.m"]) == 5
+    assert "m: stage v_400_500 is added: its source has outgrown the declared ones" in heard.text
+    with pytest.raises(SluiceError) as caught:
+        added_stages.discover(project, blocks, today=TODAY, most=4)
+    assert caught.value.exit_code == REFUSED
+    assert added_stages.discover(project, {}, today=TODAY, most=4) == "{}"
 
 
 def test_what_was_added_is_kept_with_the_request() -> None:

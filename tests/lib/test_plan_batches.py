@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import FakeContext, a_result
+from builders import FakeContext, a_batch, a_result
 
 from sluice import manifest, plan_batches, plan_daily
 from sluice.config import Config
 from sluice.dbt_engine.wire import ProjectInfo
 from sluice.errors import BUSY, REFUSED, SluiceError, unavailable
 from sluice.plan_batches import Request
-from sluice.records import Batch, Plan
+from sluice.records import Batch, Gate, Part, Plan
 from sluice.state import State
 
 BALANCES = {
@@ -105,8 +105,9 @@ class Shop:
         dry_run: bool = False,
         run_id: str = "run-1",
         now: date | None = None,
+        **more: Any,
     ) -> tuple[Plan | None, list[Batch]]:
-        request = Request(list(select), list(exclude), None, list(stages), incremental_only, variables)
+        request = Request(list(select), list(exclude), None, list(stages), incremental_only, variables, **more)
         context = FakeContext(self.config, dry_run=dry_run)
         yielded = list(
             plan_batches.plan_batches(
@@ -452,6 +453,35 @@ def test_rows_of_batches_that_left_the_plan_are_replaced(shop: Shop) -> None:
     assert told(rest) == [*ALL[2:5], "balances/usdc 2024-02..2024-03", "balances/usdc 2024-03..2024-04", ALL[6]]
 
 
+def cut(shop: Shop, plan: Plan, batch: Batch) -> None:
+    """The batch was too big, and the first part of it ran."""
+    state = State.open(shop.config.state_url)
+    part = Part(batch_id="part", window=batch.window, vars={})
+    state.intend(plan.run_id, plan.run_id, batch)
+    state.record(plan.run_id, batch, a_result(batch, "failed", run_id=plan.run_id, attempt=1, parts=[part]), "shop")
+    of_it = a_batch("model.shop.balances", batch_id="part", plan_id=plan.plan_id, seq=batch.seq, window=batch.window)
+    state.intend(plan.run_id, plan.run_id, of_it)
+    state.record(plan.run_id, of_it, a_result(of_it, run_id=plan.run_id, attempt=1, part_of=batch.batch_id), "shop")
+
+
+def test_rows_of_a_part_belong_to_the_batch_that_was_cut(shop: Shop) -> None:
+    plan, batches = shop.plan()
+    assert plan is not None
+    shop.carry_out(plan, batches, *["ok"] * 5)
+    cut(shop, plan, batches[5])
+    assert told(shop.resume()[1]) == ALL[5:]
+
+
+def test_rows_of_a_part_are_nobodys_when_its_batch_left_the_plan(shop: Shop) -> None:
+    plan, batches = shop.plan()
+    assert plan is not None
+    shop.carry_out(plan, batches, *["ok"] * 5)
+    cut(shop, plan, batches[5])
+    legacy, usdc = BALANCES["stages"]
+    change_balances(shop, stages=[legacy, usdc | {"batch_months": 1}])
+    assert told(shop.resume(accept_drift=True)[1])[0] == ALL[2], "its model is rebuilt from its start"
+
+
 @pytest.mark.parametrize("left", ["ok", "unknown", "failed"])
 def test_rows_that_nothing_can_replace_are_not_doubled(shop: Shop, left: str) -> None:
     shop.carry_out(*shop.plan(stages=("usdc",)), left)
@@ -460,6 +490,87 @@ def test_rows_that_nothing_can_replace_are_not_doubled(shop: Shop, left: str) ->
     said = refusal(REFUSED, lambda: shop.resume(accept_drift=True))
     assert said.code == "plan_drift_rows"
     assert "model.shop.balances" in said.message
+
+
+# -- what is missing, and what is built aside --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keyed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """The shop, where balances may write a month again; its warehouse is away."""
+
+    def away(*_: object) -> None:
+        raise unavailable("nobody answers", code="warehouse_away")
+
+    shop.models["balances"] |= {"unique_key": ["symbol", "day"], "incremental_strategy": "delete+insert"}
+    monkeypatch.setattr(Shop._Open, "connect", away)
+    return shop
+
+
+def finished(shop: Shop, plan: Plan | None, batches: list[Batch]) -> State:
+    assert plan is not None
+    state = shop.carry_out(plan, batches, *["ok"] * len(batches))
+    state.end_run(plan, plan.run_id, "SUCCESS", models_run=len(plan.models), models_failed=0)
+    return state
+
+
+def test_only_what_is_missing_is_planned_and_then_nothing(keyed: Shop, heard: pytest.LogCaptureFixture) -> None:
+    both = ("balances", "supply")
+    finished(keyed, *keyed.plan(both, to="2024-02-29"))
+    plan, batches = keyed.plan(both, only=["gaps"], run_id="run-2")
+    assert told(batches) == ["balances/legacy 2024-03..2024-04", "balances/usdc 2024-03..2024-04"]
+    assert {batch.reason for batch in batches} == {"gap"}
+    assert "only the records say what is there: nobody answers" in heard.text
+    finished(keyed, plan, batches)
+    assert keyed.plan(both, only=["gaps"], run_id="run-3") == (None, [])
+    assert "nothing to plan: none of what should be there is gaps" in heard.text
+
+
+def test_what_is_stale_is_replaced_a_model_without_windows_as_a_whole(shop: Shop) -> None:
+    finished(shop, *shop.plan(("supply",)))
+    shop.models["supply"]["code"] = "select 2"
+    assert told(shop.plan(("supply", "accounts"), only=["stale"], run_id="run-2")[1]) == ["supply/default R"]
+
+
+def test_a_plan_of_gaps_goes_on_with_what_was_missing_then(keyed: Shop) -> None:
+    plan, batches = keyed.plan(("balances",), only=["gaps"], run_id="run-1")
+    assert plan is not None
+    keyed.carry_out(plan, batches, "ok")
+    assert told(keyed.resume()[1]) == told(batches)[1:]
+
+
+def test_a_gap_of_a_model_that_goes_on_from_its_own_rows_reaches_to_the_end(keyed: Shop) -> None:
+    keyed.models["balances"] |= {
+        "code": "select * from {{ this }}",
+        "meta": {"full_refresh": {"start_date": "2024-01-15"}},
+    }
+    state = keyed.carry_out(*keyed.plan(("balances",)), "ok", "failed", "ok")
+    state.discard(state.run("run-1"))
+    _, batches = keyed.plan(("balances",), to=None, only=["failed"], run_id="run-2")
+    assert told(batches)[:2] == ["balances/default 2024-02..2024-03", "balances/default 2024-03..2024-04"]
+    assert told(batches)[-1] == "balances/default 2024-12..2025-01"
+
+
+def test_what_is_built_aside_is_asked_about_its_rows_before_it_is_published(shop: Shop) -> None:
+    shop.models["supply"]["meta"] = {"canary": {"metric": "supply", "date_column": "day"}}
+    plan, (*batches, gate) = shop.plan(("balances", "supply"), aside=True)
+    assert plan is not None
+    assert [(model.table_name, model.aside_name) for model in plan.models] == [
+        ("balances", "balances__sluice_aside"), ("supply", "supply__sluice_aside"),
+    ]  # fmt: skip
+    assert {batch.phase for batch in batches} == {"aside"}
+    assert isinstance(gate, Gate)
+    assert (gate.models, str(gate.since), str(gate.to)) == (["model.shop.supply"], "2024-02-29", "2024-03-31")
+    _, silent = shop.plan(("balances",), aside=True)
+    assert all(isinstance(one, Batch) for one in silent), "of models that declare nothing nothing is asked"
+
+
+@pytest.mark.parametrize(
+    ("partial", "flag"), [({"stages": ("usdc",)}, "--stage"), ({"only": ["gaps"]}, "--only"), ({"incremental_only": True}, "--incremental-only")]
+)  # fmt: skip
+def test_a_part_of_a_table_is_not_built_aside(shop: Shop, partial: dict, flag: str) -> None:
+    said = refusal(REFUSED, lambda: shop.plan(aside=True, **partial))
+    assert (said.code, f"--aside with {flag}:" in said.message) == ("plan_aside_partial", True)
 
 
 # -- daily -------------------------------------------------------------------------------------------------------------
