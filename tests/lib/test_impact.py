@@ -13,7 +13,7 @@ from sluice.config import Config
 from sluice.dbt_engine.wire import ProjectInfo
 from sluice.errors import REFUSED, SluiceError, refused, unavailable
 from sluice.plan_refill import Request
-from sluice.records import Batch, Forecast, Gate, Impact, Record, Window
+from sluice.records import Batch, Forecast, Gate, Impact, PlannedGap, Record, Window
 
 PRICES, TRADES = "source.shop.raw.prices", "source.shop.raw.trades"
 BLOCK = {"full_refresh": {"start_date": "2024-01-01"}}
@@ -123,10 +123,11 @@ def test_a_refill_of_a_source_begins_above_the_cohort_and_leaves_out_what_is_not
     assert [(gate.wave, gate.models) for gate in records if isinstance(gate, Gate)] == [(4, ["model.shop.balances"])]
 
 
+@pytest.mark.parametrize("cohort", ["tag:other", "tag:none"])
 def test_without_a_cohort_below_it_everything_is_rebuilt_in_order_and_no_gate_asked(
-    shop: Shop, own_settings: Config
+    shop: Shop, own_settings: Config, cohort: str
 ) -> None:
-    records = planned(own_settings, cohort="tag:other")
+    records = planned(own_settings, cohort=cohort)
     assert [model for model, *_ in told(records)] == [
         "stg_prices", "int_prices", "balances", "balances", "running", "totals", "running",
     ]  # fmt: skip
@@ -152,6 +153,39 @@ def test_the_impact_is_a_tree_with_windows_waves_and_readers_and_plans_nothing(
     assert windows["totals"] is windows["board"] is None
     assert isinstance(forecast, Forecast)
     assert (forecast.unknown, forecast.p50_s) == (7, None)
+
+
+def test_a_cohort_that_cannot_be_selected_is_no_cohort_of_nothing(
+    shop: Shop, own_settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    select = shop.select
+
+    def strict(asked: list[str], *more: Any) -> list[str]:
+        if asked == ["tga:cohort"]:
+            raise refused("no such method", code="plan_bad_selection")
+        return select(asked, *more)
+
+    monkeypatch.setattr(shop, "select", strict)
+    with pytest.raises(SluiceError, match="no such method"):
+        planned(own_settings, cohort="tga:cohort")
+
+
+def test_what_two_ways_lead_to_is_told_once_and_what_no_batch_touches_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        MODELS, "report", {"on": ["model.shop.totals", "model.shop.int_prices"], "materialized": "table"}
+    )
+    known = Shop(tmp_path).manifest
+    gap = PlannedGap(
+        first=date(2024, 4, 17), days=15, buffer_days=1, lookback_days=17, months=[], planned_on=date(2024, 5, 2)
+    )
+    found = list(impact.impacts(known, PRICES, gap, []))
+    names = [one.node.rpartition(".")[2] for one in found]
+    assert sorted(names) == sorted({*names})
+    effects = {one.node.rpartition(".")[2]: (one.effect, one.through) for one in found}
+    assert effects["report"] == ("not_planned", ["model.shop.totals", "model.shop.int_prices"])
+    assert effects["stg_prices"] == ("none", [PRICES])
 
 
 def test_a_table_is_rebuilt_as_a_whole_also_where_it_is_told_to_look_back(

@@ -11,15 +11,18 @@ import pytest
 from builders import FakeContext, FakeEngine
 from test_plan_batches import Shop
 
-from sluice import attempts, plan_daily, run_dbt_batch
+from sluice import attempts, past_runs, plan_daily, profiles, run_dbt_batch
 from sluice.attempts import PATIENCE, Patience
 from sluice.config import Config
 from sluice.errors import BUSY, CONFIG, REFUSED, SluiceError
 from sluice.plan_daily import Policy, Request, components
+from sluice.profiles import Credentials
 from sluice.records import Batch, BatchResult, DailyRun, Decision, Plan, Savings
+from sluice.restart import Outcome
 from sluice.run_dbt_batch import Options
 from sluice.sluice_state import look
 from sluice.state import State
+from sluice.warehouse import connect
 
 pytest_plugins = ["servers"]
 
@@ -291,6 +294,57 @@ def test_history_that_cannot_be_read_means_everything_and_is_said_loudly(
     assert (decision.action, decision.severity, len(batches)) == ("full", "ERROR", 25)
     assert f"cannot be read: the state store {path}" in decision.reason
     assert [record.levelname for record in heard.records if record.message == decision.reason] == ["ERROR"]
+
+
+def test_a_run_of_dbt_itself_is_retried_by_what_it_left_in_the_warehouse(
+    nights: Nights, duckdb_target: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiles, "load", lambda config: duckdb_target)
+    both: dict = {"history": "both"}
+    with connect(duckdb_target, tag="test") as warehouse:
+        warehouse.execute("create table nothing_yet (n integer)")
+    assert nights.plan(scope=both)[0].reason == "everything: no earlier run is known"
+
+    models = sorted(f"model.shop.{name}" for name in nights.shop.models)
+    failed = {"model.shop.m15": "ERROR", **dict.fromkeys([f"model.shop.m{n}" for n in range(21, 26)], "SKIPPED")}
+    began = nights.now.replace(tzinfo=None)
+    with connect(duckdb_target, tag="test") as warehouse:
+        for sql in (
+            "create schema sluice",
+            "create table sluice.run_log (run_id varchar, run_started_at timestamp, run_status varchar, vars varchar, intent "
+            "varchar, project_name varchar, environment varchar)",
+            "create table sluice.model_log (run_id varchar, unique_id varchar, status varchar, message varchar)",
+        ):
+            warehouse.execute(sql)
+        for run_id, hours, ran in (("dbt-1", 3, models), ("dbt-2", 2, models[:1])):  # the second is another job
+            at = {"run": run_id, "at": began - timedelta(hours=hours), "target": duckdb_target.target}
+            warehouse.execute(
+                "insert into sluice.run_log values ($run, $at, 'FAILED', null, 'dbt', 'shop', $target)", at
+            )
+            for uid in ran:
+                row = {"run": run_id, "uid": uid, "status": failed.get(uid, "SUCCESS")}
+                warehouse.execute("insert into sluice.model_log values ($run, $uid, $status, 'said')", row)
+    decision, _, batches = nights.plan(scope=both)
+    assert (decision.action, decision.retry_of) == ("retry", "dbt-1")
+    assert [batch.expect[0].rsplit(".", 1)[-1] for batch in batches] == SIX
+
+    with connect(duckdb_target, tag="test") as warehouse:
+        warehouse.execute(
+            "delete from sluice.model_log where unique_id = 'model.shop.m20'"
+        )  # and now neither is this job
+    assert nights.plan(scope=both)[0].reason == "everything: no earlier run is known"
+
+
+def test_a_model_whose_test_failed_has_failed_unless_it_did_so_before() -> None:
+    ok, skipped = Outcome("ok", None), Outcome("skipped", None)
+    test = "test.shop.not_null_a_id.0a"
+    found = past_runs.blame(
+        {"model.shop.a": ok, "model.shop.b": skipped, "model.shop.c": ok, test: Outcome("failed", "1 row")},
+        {test: ["model.shop.a", "model.shop.b", "model.shop.gone"]},
+    )
+    assert found["model.shop.a"] == Outcome("failed", "not_null_a_id failed")
+    assert (found["model.shop.b"], found["model.shop.c"]) == (skipped, ok)
+    assert "model.shop.gone" not in found
 
 
 def test_a_store_of_no_known_kind_is_no_history_that_cannot_be_read(nights: Nights) -> None:

@@ -1,14 +1,23 @@
 """The arithmetic and the waves of a refill."""
 
-from datetime import date, timedelta
+import dataclasses
+from contextlib import nullcontext
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from builders import FakeContext, a_result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice import manifest, plan_refill, refill
-from sluice.errors import SluiceError
+from sluice import manifest, plan_refill, refill, selectors
+from sluice.config import Config
+from sluice.dbt_engine.wire import ProjectInfo
+from sluice.errors import SluiceError, refused, unavailable
+from sluice.records import Batch, Gate, Plan
+from sluice.state import State
 from sluice.windows import add_months, month_start
 
 MONTHS = refill.Gap(date(2026, 3, 30), date(2026, 4, 27), 1).months
@@ -184,41 +193,176 @@ def test_a_cumulative_model_and_what_is_built_on_it_go_on_to_the_current_month(t
     assert [found["c", month] for month in ("03", "04", "05", "06")] == [6, 6, 6, 6]
 
 
-@pytest.mark.parametrize(
-    ("to", "months"), [("2026-04-27", ["03", "04", "05", "06"]), ("2026-06-15", ["03", "04", "05", "06"])]
-)
-def test_plan_refill_extends_them_by_itself_and_says_so(
-    tmp_path, own_settings, monkeypatch, heard, to: str, months: list[str]
-):
-    from contextlib import nullcontext
-    from datetime import UTC, datetime
+class Chain:
+    """CHAIN as a project; `plan` is asked on 15 June."""
 
-    from builders import FakeContext
+    def __init__(self, folder: Path, config: Config):
+        self.folder, self.config = folder, config
+        self.manifest = a_manifest(folder, CHAIN)
+        self.manifest.metadata.dbt_version = "1.11.16"
+        self.info = ProjectInfo("shop", "dev", "duckdb", None, "main", "1.11", "")
+        for model in CHAIN:
+            self.config_of(model)["unique_key"] = "id"
 
-    from sluice import plan_refill, selectors
-    from sluice.dbt_engine.wire import ProjectInfo
-    from sluice.errors import unavailable
+    def config_of(self, name: str) -> dict:
+        return self.manifest.nodes[f"model.shop.{name}"].config
 
-    class Project:
-        manifest = a_manifest(tmp_path, CHAIN)
-        info = ProjectInfo("shop", "dev", "duckdb", None, "main", "1.11", "")
+    def select(self, select, exclude, selector):
+        found = selectors.select(self.manifest, select, exclude, project_dir=self.folder)
+        if not found:
+            raise refused("the selection is empty", code="plan_empty_selection", hint="select another")
+        return self.manifest.order(found)
 
-        def select(self, select, exclude, selector):
-            return self.manifest.order(selectors.select(self.manifest, select, exclude, project_dir=tmp_path))
+    def connect(self, tag):
+        raise unavailable("there is no file", code="warehouse_missing")
 
-        def connect(self, tag):
-            raise unavailable("there is no file", code="warehouse_missing")
+    def plan(
+        self, cohort: str = "a b c d", *, to: str = "2026-06-15", on: str = "2026-06-15", **asked: Any
+    ) -> list[Any]:
+        options = {name: asked.pop(name, False) for name in ("resume", "accept_drift", "only_impact")}
+        request = plan_refill.Request(
+            "2026-03-30", 1, cohort, None, "days", asked.pop("skip_rewrite", False), False, "one", "{}", **asked
+        )
+        context = FakeContext(self.config, now=datetime.fromisoformat(f"{on}T06:00:00Z"))
+        return list(plan_refill.plan_refill(context, request, today=date.fromisoformat(to), **options))
 
-    Project.manifest.metadata.dbt_version = "1.11.16"
-    monkeypatch.setattr(plan_refill, "Project", lambda config, vars: nullcontext(Project()))
-    request = plan_refill.Request("2026-03-30", 1, "a b c d", None, "days", False, False, "one", "{}")
-    for model in CHAIN:
-        Project.manifest.nodes[f"model.shop.{model}"].config["unique_key"] = "id"
-    context = FakeContext(own_settings, now=datetime(2026, 6, 15, tzinfo=UTC))
-    plan, *batches = plan_refill.plan_refill(
-        context, request, today=date.fromisoformat(to), resume=False, accept_drift=False
-    )
-    own = [b.window.start.strftime("%m") for b in batches if getattr(b, "model", None) == "model.shop.b"]
-    assert own == months
+    def resume(self, request: plan_refill.Request | None = None, *, on: str = "2026-07-02") -> list[Any]:
+        context = FakeContext(self.config, now=datetime.fromisoformat(f"{on}T06:00:00Z"))
+        today = date.fromisoformat(on)
+        return list(plan_refill.plan_refill(context, request, today=today, resume=True, accept_drift=False))
+
+    def begin(self, plan: Plan, *done: Batch) -> State:
+        """The plan is begun, and left after these batches."""
+        plan.run_id = "run-1"
+        state = State.open(self.config.state_url)
+        state.begin_run(plan, plan.run_id)
+        for batch in done:
+            attempt = state.intend(plan.run_id, plan.run_id, batch)
+            state.record(plan.run_id, batch, a_result(batch, attempt=attempt), plan.project)
+        return state
+
+
+@pytest.fixture
+def chain(tmp_path, own_settings, monkeypatch) -> Chain:
+    made = Chain(tmp_path, own_settings)
+    monkeypatch.setattr(plan_refill, "Project", lambda config, vars: nullcontext(made))
+    return made
+
+
+def months_of_b(records: list[Any]) -> list[str]:
+    return [f"{one.window.start:%m}" for one in records if getattr(one, "model", None) == "model.shop.b"]
+
+
+@pytest.mark.parametrize("to", ["2026-04-27", "2026-06-15"])
+def test_plan_refill_extends_them_by_itself_and_says_so(chain: Chain, heard, to: str):
+    plan, *batches = chain.plan(to=to)
+    assert months_of_b(batches) == ["03", "04", "05", "06"]
     assert ("so they go on to 2026-06" in heard.text) == (to == "2026-04-27")
     assert plan.to == date.fromisoformat(to)
+    assert months_of_b(chain.plan(to=to, allow=["G05"])) == ["03", "04", *(["05", "06"] if to == "2026-06-15" else [])]
+
+
+# -- what is asked for -----------------------------------------------------------------------------------------------
+
+
+REST: dict[str, Any] = {
+    "cohort": "tag:refill_append", "consumers": None, "lookback_var": "days", "skip_rewrite": False, "skip_consumers": False,
+    "passes": "one", "vars": "{}",
+}  # fmt: skip
+
+
+def test_a_resume_may_leave_out_which_gap_it_was():
+    today, none = date(2026, 4, 27), {"from_date": None, "lookback_days": None, "buffer_days": 1}
+    assert plan_refill.asked(today, True, **none, **REST) is None
+    with pytest.raises(SluiceError, match="neither --from-date nor --lookback-days"):
+        plan_refill.asked(today, False, **none, **REST)
+    said = none | {"lookback_days": 12}
+    for resume in (False, True):
+        request = plan_refill.asked(today, resume, **said, **REST)
+        assert request == plan_refill.Request("2026-04-17", 1, **REST)
+
+
+@pytest.mark.parametrize("asked", [{}, {"source": "raw.prices", "resume": True}])
+def test_the_impact_is_a_sources_and_no_resumes(chain: Chain, asked: dict):
+    with pytest.raises(SluiceError) as caught:
+        chain.plan(only_impact=True, **asked)
+    assert caught.value.code == "refill_impact"
+
+
+def test_two_passes_append_everything_and_then_again(tmp_path):
+    known = a_manifest(tmp_path, {"a": {}, "b": {"on": ["a"]}})
+    steps = refill.rewrite(known, uids("a", "b"), MONTHS, first_wave=3, passes="two")
+    once = [("a", "03"), ("a", "04"), ("b", "03"), ("b", "04")]
+    assert [(step.wave, step.node.name, f"{step.window.start:%m}") for step in steps if step.window] == [
+        *((3, *one) for one in once), *((4, *one) for one in once),
+    ]  # fmt: skip
+
+
+def test_the_gate_comes_when_the_cohort_is_written_also_where_nothing_is_built_on_it(chain: Chain, heard):
+    *_, last = chain.plan("d")
+    assert isinstance(last, Gate)
+    assert (last.models, last.gate) == (uids("d"), "canary")
+    assert "no model of d declares a check" in heard.text
+    _, *records = chain.plan("b c")
+    (place,) = [place for place, one in enumerate(records) if isinstance(one, Gate)]
+    assert {one.model for one in records[:place]} == set(uids("b", "c"))
+    assert [one.model for one in records[place + 1 :]] == uids("t")
+
+
+def test_of_a_cohort_that_declares_a_check_nothing_is_said(chain: Chain, heard):
+    chain.config_of("d")["meta"] = {"canary": {"metric": "x", "date_column": "day"}}
+    assert isinstance(chain.plan("d")[-1], Gate)
+    assert "declares a check" not in heard.text
+
+
+def test_without_the_rewrite_only_what_is_built_on_the_cohort_is_planned_and_nothing_asked(chain: Chain):
+    _, *records = chain.plan("b c", skip_rewrite=True)
+    assert [one.model for one in records] == uids("t")
+    with pytest.raises(SluiceError) as caught:
+        chain.plan("d", skip_rewrite=True)
+    assert caught.value.code == "refill_empty"
+
+
+def test_a_cohort_of_nothing_is_refused_with_what_a_cohort_is(chain: Chain, monkeypatch):
+    def select(*_: object):
+        raise refused("no such method", code="plan_bad_selection")
+
+    with pytest.raises(SluiceError) as caught:
+        chain.plan("tag:refill_append")
+    assert "tag them refill_append; select another" in (caught.value.hint or "")
+    monkeypatch.setattr(Chain, "select", select)
+    with pytest.raises(SluiceError) as caught:
+        chain.plan("no_such_method:x")
+    assert caught.value.hint is None
+
+
+# -- going on --------------------------------------------------------------------------------------------------------
+
+
+def test_a_refill_that_was_left_is_gone_on_with_as_it_was_planned_then(chain: Chain, heard):
+    assert chain.resume() == []
+    assert "nothing to resume" in heard.text
+    plan, *records = chain.plan(to="2026-04-27")
+    batches = [one for one in records if isinstance(one, Batch)]
+    chain.begin(plan, *batches[:2])
+    with pytest.raises(SluiceError) as caught:
+        chain.plan("d")
+    assert (caught.value.code, "plan-refill --resume" in (caught.value.hint or "")) == ("state_unfinished_plan", True)
+
+    again, *rest = chain.resume()  # in July, and it ends with June all the same
+    assert (again.plan_id, again.root_run_id, again.attempt) == (plan.plan_id, "run-1", plan.attempt + 1)
+    assert (again.to, again.gap) == (plan.to, plan.gap)
+    assert [one.batch_id for one in rest if isinstance(one, Batch)] == [batch.batch_id for batch in batches]
+    meant = plan_refill.Request(**plan.request)
+    assert chain.resume(dataclasses.replace(meant, allow=["G03"]))[0].plan_id == plan.plan_id
+    assert chain.resume(dataclasses.replace(meant, cohort="d")) == []
+
+
+def test_a_refill_that_did_not_note_when_it_was_planned_goes_on_to_the_current_month(chain: Chain):
+    """As those of an older Sluice."""
+    plan, *_ = chain.plan("d")
+    plan.gap = None
+    chain.begin(plan)
+    again, *_ = chain.resume()
+    assert again.plan_id == plan.plan_id
+    assert again.gap.planned_on == date(2026, 7, 2)
