@@ -15,6 +15,7 @@ def test_each_component_has_its_line_with_what_was_written_and_what_was_found() 
     results = [a_result(batches[0], duration_s=28.5, nodes=rows), a_result(batches[1], "failed", duration_s=16.8)]
     for result, wave in zip(results, (1, 2), strict=True):
         result.wave = wave
+    results.append(a_result(batches[1], duration_s=9, wave=3))  # of none of the components
     checks = [
         CheckResult(check=check, severity="WARNING", subject=BARS, status="failed", violation_rows=count)
         for check, count in (("no_gap", 2), ("sql:repairs", 1), ("sql:rejects", 3), ("no_duplicate", 9))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.records import Window
-from sluice.windows import add_months, month_start, month_vars, monthly_windows
+from sluice.windows import add_months, month_start, month_vars, monthly_windows, window_vars
 
 days = st.dates(date(1900, 1, 1), date(2200, 12, 31))
 
@@ -44,6 +44,18 @@ def test_month_vars_are_the_first_days_of_the_first_and_last_month(day: date, mo
         "start_month": first.isoformat(),
         "end_month": last.isoformat(),
     }
+
+
+@given(days, st.integers(1, 400))
+def test_a_window_that_cuts_a_month_says_its_first_and_last_day_as_well(first: date, length: int) -> None:
+    end = first + timedelta(days=length)
+    given_vars = window_vars(Window(first, end))
+    last = end - timedelta(days=1)
+    assert (given_vars["start_month"], given_vars["end_month"]) == (f"{first:%Y-%m}-01", f"{last:%Y-%m}-01")
+    if first.day == end.day == 1:
+        assert given_vars == month_vars(Window(first, end))
+    else:
+        assert (given_vars["start_date"], given_vars["end_date"]) == (str(first), str(last))
 
 
 @pytest.mark.parametrize(
