@@ -139,8 +139,11 @@ def test_a_stage_that_takes_no_row_is_not_cut_by_its_values(tmp_path: Path) -> N
 
 def test_what_the_projects_own_macros_compute_counts_as_the_models(tmp_path: Path) -> None:
     own = macro("by_month", "toStartOfMonth(day)", package="shop")
-    found = ways(tmp_path, PLAIN, macros=own, calls=("macro.shop.by_month",), **APPEND)
-    assert "of a whole week or month" in found.but
+    outer = macro("outer", "{{ by_month() }}", package="shop")
+    outer["macro.shop.outer"]["depends_on"] = {"macros": list(own)}
+    for called in ("by_month", "outer"):  # straight, or by another
+        found = ways(tmp_path, PLAIN, macros=own | outer, calls=(f"macro.shop.{called}",), **APPEND)
+        assert "of a whole week or month" in found.but
 
 
 OVER = {"incremental_strategy": "insert_overwrite", "block": STAGES}

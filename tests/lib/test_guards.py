@@ -187,6 +187,14 @@ def test_g09(tmp_path: Path, partition_by: str, block: dict, config: dict, found
     assert codes(one(tmp_path, block, partition_by=partition_by, **config).judge(adapter="duckdb")) == []
 
 
+def test_g09_counts_the_values_that_there_are(tmp_path: Path) -> None:
+    project = one(tmp_path, staged({"symbol_exclude": "A"}, {"symbol": "A"}), partition_by="(toYYYYMM(day), symbol)")
+    for count, found in ((101, []), (102, ["G09"])):
+        symbols = ["A", *(f"S{n}" for n in range(count - 1))]
+        facts = Facts(values={"model.shop.m": {"symbol": symbols}})
+        assert codes(project.judge(adapter="clickhouse", facts=facts)) == found
+
+
 def test_g09_leaves_a_stage_that_takes_no_row_to_g06(tmp_path: Path) -> None:
     block = {"stages": [{"name": "none", "vars": {"symbol": " , "}}, {"name": "rest", "vars": {"symbol_exclude": "A"}}]}
     assert codes(one(tmp_path, block, partition_by="(toYYYYMM(day), symbol)").judge(adapter="clickhouse")) == ["G06"]
@@ -283,6 +291,14 @@ def test_g03_a_refill_writes_again_what_is_there(tmp_path: Path) -> None:
     assert codes(project.judge(batches=project.batches(replace=False), intent="refill")) == ["G03"]
     project = one(tmp_path, incremental_strategy="append", unique_key=["id"])
     assert codes(project.judge(batches=project.batches(replace=False), intent="refill")) == []
+
+
+def test_g13_a_refill_makes_no_table(tmp_path: Path) -> None:
+    project, absent = one(tmp_path, unique_key="id"), Facts(absent=["model.shop.m"])
+    batches = project.batches(replace=False)
+    assert codes(project.judge(batches=batches, facts=absent, intent="refill")) == ["G13"]
+    assert codes(project.judge(batches=batches, facts=Facts(absent=["model.shop.n"]), intent="refill")) == []
+    assert codes(project.judge(batches=batches, facts=absent)) == []
 
 
 def test_g08_asks_for_the_first_day_of_each_stage(tmp_path: Path) -> None:
@@ -649,12 +665,13 @@ def test_which_vars_decide_on_a_config(tmp_path: Path, sql: str, reads: set[str]
     assert ConfigReads(known).of(known.nodes["model.shop.m"]) == reads
 
 
-def test_a_var_that_a_macro_of_the_project_reads_decides_too(tmp_path: Path) -> None:
-    def macro(name: str, package: str, sql: str) -> dict[str, Any]:
-        uid = f"macro.{package}.{name}"
-        return {uid: {"unique_id": uid, "name": name, "package_name": package, "macro_sql": sql}}
+def a_macro(name: str, package: str, sql: str) -> dict[str, Any]:
+    uid = f"macro.{package}.{name}"
+    return {uid: {"unique_id": uid, "name": name, "package_name": package, "macro_sql": sql}}
 
-    macros = macro("chosen", "shop", "{{ var('mode') }}") | macro("ref", "dbt", "{{ var('of_dbt') }}")
+
+def test_a_var_that_a_macro_of_the_project_reads_decides_too(tmp_path: Path) -> None:
+    macros = a_macro("chosen", "shop", "{{ var('mode') }}") | a_macro("ref", "dbt", "{{ var('of_dbt') }}")
     sql = "{{ config(x=chosen()) }} select * from {{ ref('y') }}"
     known = Project(tmp_path, {"m": {"sql": sql}}, macros=macros).manifest
     assert ConfigReads(known).of(known.nodes["model.shop.m"]) == {"mode"}
@@ -733,6 +750,13 @@ def test_g12(tmp_path: Path) -> None:
 def test_g14_batches_that_are_all_alike(tmp_path: Path, model: dict, found: list[str]) -> None:
     judged = Project(tmp_path, {"m": {"block": {}, "filters": False} | model}).judge()
     assert [code for code in codes(judged) if code not in ("G06", "G06?", "G07", "G07?")] == found
+
+
+def test_g14_a_macro_of_the_project_may_read_what_the_model_does_not(tmp_path: Path) -> None:
+    sql = "{{ var('start_month') }} {{ var('end_month') }}"
+    for package, found in (("shop", []), ("dbt", ["G14?"])):
+        models = {"m": {"block": {}, "filters": False, "sql": "select {{ months() }}"}}
+        assert codes(Project(tmp_path, models, macros=a_macro("months", package, sql)).judge()) == found
 
 
 def test_all_refusals_are_told_at_once_and_each_can_be_allowed(heard: pytest.LogCaptureFixture) -> None:

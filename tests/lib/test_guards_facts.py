@@ -1,15 +1,17 @@
 """What the guards ask of the warehouse, on a real DuckDB: rows, first days and values that are there; what cannot be known is left out."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 from test_guards import TO, Project, staged
 
-from sluice.guards import facts
+from sluice.guards import check, facts
 from sluice.guards.case import Case
 from sluice.profiles import Credentials
 from sluice.warehouse import Warehouse, connect
@@ -61,6 +63,33 @@ class Shop:
 @pytest.fixture
 def shop(tmp_path: Path, warehouse: Warehouse) -> Shop:
     return Shop(tmp_path, warehouse)
+
+
+# -- what a planner makes of them ---------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_judged_by_what_is_there_under_the_configs_that_dbt_gives(
+    shop: Shop, duckdb_target: Credentials
+) -> None:
+    shop.table("m", "symbol varchar, day date", "'A', '2024-01-15'")
+    sql = "{{ config(incremental_strategy='append' if var('symbol', none) else 'delete+insert') }} select symbol from x"
+    case = shop.case({"m": {"block": TWO, "sql": sql, "unique_key": "id", "incremental_strategy": "delete+insert"}})
+    asked: list[Any] = []
+
+    def moved(questions: list[Any]) -> list[dict[str, Any]]:
+        asked.extend(questions)
+        return [{"incremental_strategy": "append"}, *[{}] * (len(questions) - 1)]
+
+    project: Any = SimpleNamespace(
+        manifest=case.manifest, info=SimpleNamespace(yaml_vars={}), moved_configs=moved,
+        connect=lambda tag: nullcontext(shop.warehouse),
+    )  # fmt: skip
+    plan: Any = SimpleNamespace(adapter="duckdb", intent="full_refresh", to=TO)
+    (found,) = check.findings(project, plan, case.batches, today=TO, base_vars={}, grown=case.blocks)
+    assert (found.code, found.stage, found.window and found.window.start) == ("G03", "s0", JANUARY)
+    assert len(asked) == 6, "of the stage that sets the var"
+    shop.warehouse.execute("delete from shop.shop.m")
+    assert check.findings(project, plan, case.batches, today=TO, base_vars={}, grown=case.blocks) == []
 
 
 # -- the table itself ----------------------------------------------------------------------------------------------------
@@ -195,6 +224,18 @@ def test_rows_of_parents_unless_one_is_a_view_or_cannot_be_counted(shop: Shop) -
     shop.warehouse.execute("create view shop.shop.broken as select n from range(3) t(n) where ('x' || n)::integer > 0")
     found = facts.rows_of_parents(shop.case(models), shop.warehouse, [f"model.shop.{name}" for name in of])
     assert {uid.rpartition(".")[2]: rows for uid, rows in found.items()} == {"m": 3, "own": 0}
+
+
+def test_a_source_is_read_where_dbt_says_it_is(shop: Shop) -> None:
+    shop.table("entries", "n integer", "1", "2")
+    case = shop.case({"m": SOURCE})
+    source = msgspec.structs.replace(
+        case.node("model.shop.m"), unique_id="source.shop.raw.entries", name="entries", resource_type="source",
+        database="named_otherwise", relation_name='"shop"."shop"."entries"',
+    )  # fmt: skip
+    case.manifest.nodes[source.unique_id] = source
+    case.manifest.parents["model.shop.m"] = [source.unique_id]
+    assert facts.rows_of_parents(case, shop.warehouse, ["model.shop.m"]) == {"model.shop.m": 2}
 
 
 # -- how it is asked ----------------------------------------------------------------------------------------------------

@@ -277,6 +277,18 @@ def test_a_bad_block_is_refused_with_its_file(shop: Shop) -> None:
     assert said.message.startswith("models/_balances.yml: model balances:\nmeta.full_refresh.batch_months 0")
 
 
+def test_where_stages_feed_each_other_months_come_before_stages(shop: Shop) -> None:
+    stages = [{"name": "legacy", "vars": {"symbol_exclude": "USDC"}}, {"name": "usdc", "vars": {"symbol": "USDC"}}]
+    shop.models["balances"] |= {
+        "code": "select * from {{ this }}",
+        "meta": {"full_refresh": {"start_date": "2024-01-15", "stages": stages}},
+    }
+    assert told(shop.plan(("balances",), to="2024-02-29")[1]) == [
+        "balances/legacy 2024-01..2024-02 R", "balances/usdc 2024-01..2024-02",
+        "balances/legacy 2024-02..2024-03", "balances/usdc 2024-02..2024-03",
+    ]  # fmt: skip
+
+
 def test_a_model_that_starts_in_the_future_has_nothing_to_do(shop: Shop, heard: pytest.LogCaptureFixture) -> None:
     plan, batches = shop.plan(("balances",), to="2023-12-31")
     assert plan is not None

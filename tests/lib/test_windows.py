@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 from dateutil.relativedelta import relativedelta
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sluice.records import Window
@@ -47,6 +47,7 @@ def test_month_vars_are_the_first_days_of_the_first_and_last_month(day: date, mo
 
 
 @given(days, st.integers(1, 400))
+@example(date(2024, 2, 1), 29)
 def test_a_window_that_cuts_a_month_says_its_first_and_last_day_as_well(first: date, length: int) -> None:
     end = first + timedelta(days=length)
     given_vars = window_vars(Window(first, end))
