@@ -113,6 +113,9 @@ test: $(READY) ## Everything that must hold: lint, types, pytest, bats
 test-faults: $(READY) ## Kills, signals, broken input, damaged files, hostile names, on three engines: many of each; up to an hour
 	@tests/run-faults
 
+coverage: $(READY) ## Each branch of planners, protocol, state, locks and guards is taken by a test; some minutes
+	@tests/coverage
+
 bench: $(READY) .venv-peers/.installed ## What is claimed about speed, measured against what a user would do instead
 	@.venv/bin/python bench/batch_overhead.py
 	@.venv/bin/python bench/memory.py
@@ -189,4 +192,4 @@ warehouse/dbt_packages/sluice:
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $< >&2
 	@touch $@
 
-.PHONY: all audit bars bench bench-quick clean clean-logs clean-published clickhouse completion daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill report runs sample-data setup stage status sync test test-faults unpublish validate
+.PHONY: all audit bars bench bench-quick clean clean-logs clean-published clickhouse completion coverage daily-refresh demo-gap demo-restart docs doctor dry-run emas export-debank export-debank-incremental export-exchanges export-exchanges-incremental full-refresh help history lint lock man optimize parquet pending refill report runs sample-data setup stage status sync test test-faults unpublish validate
