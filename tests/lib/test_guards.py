@@ -689,7 +689,7 @@ def test_dbt_is_asked_only_where_a_batchs_vars_decide(tmp_path: Path) -> None:
 
 def test_a_batch_of_no_one_model_is_nobodys(tmp_path: Path) -> None:
     project = one(tmp_path, unique_key="id", incremental_strategy="merge", sql="{{ config(x=var('symbol')) }}")
-    of_none = msgspec.structs.replace(project.batches()[0], model=None, window=None, vars={"symbol": "A"})
+    of_none = msgspec.structs.replace(project.batches()[0], model=None, vars={"symbol": "A"})
     assert questions(project.manifest, [of_none], {}) == {}
     assert project.judge(batches=[of_none]) == []
 

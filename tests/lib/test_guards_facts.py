@@ -251,11 +251,14 @@ def test_a_question_that_fails_is_left_unanswered_and_the_others_are_not(
     assert "a guard could not ask the warehouse" in heard.text
 
 
-def test_when_the_time_is_over_nothing_more_is_asked(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_the_time_is_over_nothing_more_is_asked(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, heard: pytest.LogCaptureFixture
+) -> None:
     shop.table("m", "symbol varchar, day date", "'A', '2024-01-15'")
     shop.table("src", "symbol varchar, day date", "'A', '2024-01-15'")
     monkeypatch.setattr(facts, "TIMEOUT_S", 0)
     models = {"src": SOURCE, "m": {"block": TWO, "on": ["src"]}}
     assert shop.gather(models) == facts.Facts(absent=[])
+    assert "could not ask" not in heard.text, "it was not even tried"
     assert facts.months(shop.case(models), shop.warehouse) == {}
     assert facts.rows_of_parents(shop.case(models), shop.warehouse, ["model.shop.m"]) == {}
