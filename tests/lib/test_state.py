@@ -596,7 +596,7 @@ def test_of_thirty_processes_exactly_one_gets_the_models(url: str, state: State)
         except SluiceError as problem:
             said.put((number, problem.exit_code, problem.message))
 
-    rivals = [fork.Process(target=compete, args=(number,)) for number in range(30)]
+    rivals = [fork.Process(daemon=True, target=compete, args=(number,)) for number in range(30)]
     for rival in rivals:
         rival.start()
     go.set()
@@ -627,7 +627,7 @@ def test_the_models_of_a_killed_owner_are_free_at_once(url: str, state: State) -
         holds.set()
         time.sleep(60)
 
-    owner = fork.Process(target=hold)
+    owner = fork.Process(daemon=True, target=hold)
     owner.start()
     assert holds.wait(30)
     lock = state.store.lock("run-2")
@@ -945,7 +945,7 @@ def test_many_processes_upgrade_one_store_together(path: Path) -> None:
         except BaseException as problem:
             said.put(repr(problem))
 
-    users = [fork.Process(target=use) for _ in range(8)]
+    users = [fork.Process(daemon=True, target=use) for _ in range(8)]
     for user in users:
         user.start()
     go.set()
@@ -996,7 +996,7 @@ def test_the_journal_of_a_store_that_was_moved_away_never_gets_into_a_new_one(pa
         begun(State.open(f"sqlite:{path}"), a_plan()[0])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    child = fork.Process(target=leave_a_journal)
+    child = fork.Process(daemon=True, target=leave_a_journal)
     child.start()
     child.join(30)
     journal = path.with_name("state.sqlite-wal")
@@ -1023,7 +1023,7 @@ def test_many_processes_make_one_store_together(path: Path) -> None:
         except BaseException as problem:
             said.put(repr(problem))
 
-    makers = [fork.Process(target=make, args=(number,)) for number in range(12)]
+    makers = [fork.Process(daemon=True, target=make, args=(number,)) for number in range(12)]
     for maker in makers:
         maker.start()
     go.set()
@@ -1047,7 +1047,7 @@ def test_a_disk_that_is_full_when_the_store_is_made_leaves_no_file(path: Path, r
         except SluiceError as problem:
             said.put((problem.exit_code, problem.message))
 
-    child = fork.Process(target=make)
+    child = fork.Process(daemon=True, target=make)
     child.start()
     exit_code, message = said.get(timeout=30)
     child.join(30)
@@ -1074,7 +1074,7 @@ def test_a_disk_that_gets_full_later_loses_nothing_that_was_acknowledged(path: P
         except SluiceError as problem:
             said.put((acknowledged, problem.exit_code, problem.message))
 
-    child = fork.Process(target=fill)
+    child = fork.Process(daemon=True, target=fill)
     child.start()
     acknowledged, exit_code, message = said.get(timeout=30)
     child.join(30)
@@ -1096,7 +1096,7 @@ def test_what_was_acknowledged_survives_kill_9(path: Path) -> None:
             while True:
                 os.write(to, b"%d\n" % state.intend("run-1", "run-1", batch))
 
-        writer = fork.Process(target=keep_writing)
+        writer = fork.Process(daemon=True, target=keep_writing)
         writer.start()
         os.close(write_end)
         time.sleep(0.05 + round_number * 0.011)

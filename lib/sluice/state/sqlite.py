@@ -169,7 +169,7 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as problem:
         if "locked" in str(problem):
             raise busy(f"the state store {path} is locked by another process", code="state_locked") from None
-        if "no such table" in str(problem):
+        if "no such table: schema_version" in str(problem):
             raise damaged(str(path), problem, beside=" and its -wal") from None
         raise unavailable(f"the state store {path}: {problem}", code="state_unusable") from None
     except sqlite3.DatabaseError as problem:
