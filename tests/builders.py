@@ -110,8 +110,9 @@ Step = str | Outcome | Callable[[], Outcome]
 class FakeEngine:
     """A warehouse in memory. `steps` are what the coming attempts at each batch do; after them each succeeds.
 
-    `unsure` is what it says in turn when it is asked whether something was committed, before it can look. A step is "ok", "lost before" or "lost after" the rows were committed, "interrupted before" or "… after", any other
+    A step is "ok", "lost before" or "lost after" the rows were committed, "interrupted before" or "… after", any other
     text a failure with this message, or a function. `rows` counts how often the rows of each batch are in the tables.
+    `unsure` is what it says in turn when it is asked whether something was committed, before it can look.
     """
 
     steps: dict[str, list[Step]] = field(default_factory=dict)

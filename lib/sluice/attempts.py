@@ -97,28 +97,29 @@ class Attempts:
 
         Raises SluiceError (75) when another process holds the database file longer than SLUICE_LOCK_WAIT_S.
         """
-        result = yield from self._patiently(self._settled_or_tried, batch)
+        result = yield from self._patiently(batch, tries=True)
         assert result is not None
         return result
 
     def settling(self, batch: Batch) -> Job[BatchResult | None]:
         """`settled`, as patient with who holds the database file. Raises SluiceError (75) likewise."""
-        return (yield from self._patiently(self._settled, batch))
+        return (yield from self._patiently(batch, tries=False))
 
-    def _patiently(self, step: Callable[[Batch], Job[BatchResult | None]], batch: Batch) -> Job[BatchResult | None]:
+    def _patiently(self, batch: Batch, *, tries: bool) -> Job[BatchResult | None]:
         import stamina  # not above: whoever is refused a lock has no use for it, and pays a tenth of a second
 
         backoff = _Backoff(self.lock_wait_s)
         retries = stamina.retry_context(
             on=backoff.is_due, attempts=None, timeout=None, wait_initial=0, wait_max=0, wait_jitter=0
         )
-        tries = iter(retries)
+        rounds = iter(retries)
         try:
             while True:
-                attempt = next(tries)
+                attempt = next(rounds)
                 yield from backoff.over()
                 with attempt:
-                    return (yield from step(batch))
+                    settled = self.settled(batch)
+                    return settled if settled or not tries else (yield from self._trying(batch))
         except Failed as failure:
             if failure.error_class == "busy":
                 raise busy(
@@ -154,13 +155,6 @@ class Attempts:
                 f"look at {_described(batch)}, then: sluice-state resolve {self.plan.run_id} {batch.batch_id} --rows-are-there or --do-again",
             )  # fmt: skip
         return None
-
-    def _settled(self, batch: Batch) -> Job[BatchResult | None]:
-        return self.settled(batch)
-        yield
-
-    def _settled_or_tried(self, batch: Batch) -> Job[BatchResult | None]:
-        return self.settled(batch) or (yield from self._trying(batch))
 
     def _trying(self, batch: Batch) -> Job[BatchResult]:
         attempt = self.state.intend(self.plan.run_id, self.root_run_id, batch)

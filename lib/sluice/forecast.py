@@ -160,15 +160,10 @@ def _of_rows(samples: Sequence[_Measured], rows: int, basis: str, *, like: Seque
     share of the whole.
     """
     latest = samples[-LATEST:]
-    for measured in (latest, like[-LATEST:]):
-        added = [
-            (there - here) / (more - few) for (few, here), (more, there) in combinations(measured, 2) if few != more
-        ]
-        if added:
-            a_row, quickest = max(median(added), 0.0), min(seconds for _, seconds in measured)
-            break
-    else:
-        a_row, quickest = median(seconds / few for few, seconds in latest), 0.0
+    of_sizes = next((some for some in (latest, like[-LATEST:]) if len({few for few, _ in some}) > 1), ())
+    added = [(there - here) / (more - few) for (few, here), (more, there) in combinations(of_sizes, 2) if few != more]
+    a_row = max(median(added), 0.0) if added else median(seconds / few for few, seconds in latest)
+    quickest = min((seconds for _, seconds in of_sizes), default=0.0)
     return _of([max(seconds + a_row * (rows - few), quickest) for few, seconds in latest], basis)
 
 

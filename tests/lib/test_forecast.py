@@ -46,12 +46,8 @@ def test_the_same_cell_of_other_rows_than_it_had_then() -> None:
         return found and (found.p50_s, found.p90_s, found.basis, found.samples)
 
     assert moved([once]) == (6, 6, "cell, by source rows", 1)
-    assert moved([once, twice, uncounted]) == (
-        4,
-        4,
-        "cell, by source rows",
-        2,
-    )  # 1 s a thousand, and 1 s whatever they are
+    # 1 s a thousand, and 1 s whatever they are
+    assert moved([once, twice, uncounted]) == (4, 4, "cell, by source rows", 2)
     other_month = measured(1.5, NEXT)  # 500 rows: a row adds 1 ms here as well
     assert moved([once, other_month]) == (4, 4, "cell, by source rows", 1)
     assert moved([once, uncounted], {}) == (5.5, 9, "cell", 2)

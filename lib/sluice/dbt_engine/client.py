@@ -86,12 +86,7 @@ class Engine:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            self._number += 1
-            try:
-                self._channel.send_with(wire.Request(self._number, wire.Twin()), theirs)
-                through(self._answering(None))
-            except EOFError:
-                raise _gone() from None
+            self._ask(wire.Twin(), None, given=theirs)
         twin = Engine.__new__(Engine)
         twin._serve_by(None, ours)
         return twin
@@ -211,17 +206,21 @@ class Engine:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def _ask(self, ask: wire.Ask, answer: Any) -> Any:
-        self._send(ask)
+    def _ask(self, ask: wire.Ask, answer: Any, *, given: socket.socket | None = None) -> Any:
+        self._send(ask, given)
         try:
             return through(self._answering(answer))
         except EOFError:
             raise _gone() from None
 
-    def _send(self, ask: wire.Ask) -> None:
+    def _send(self, ask: wire.Ask, given: socket.socket | None = None) -> None:
         self._number += 1
+        request = wire.Request(self._number, ask)
         try:
-            self._channel.send(wire.Request(self._number, ask))
+            if given is None:
+                self._channel.send(request)
+            else:
+                self._channel.send_with(request, given)
         except EOFError:
             raise _gone() from None
 
