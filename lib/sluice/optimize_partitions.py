@@ -79,6 +79,12 @@ def optimize_partitions(ctx: Context, options: Options) -> Generator[Record, Non
             f"the plan is for target {plan.target}, this command's is {target} ({ctx.config.explain('DBT_TARGET')})",
             code="plan_other_target", hint="use the same --target for both",
         )  # fmt: skip
+    unknown = [model.model for model in touched if model.model not in manifest.nodes]
+    if unknown:
+        raise refused(
+            f"{', '.join(unknown)}: not in the project at {ctx.config.project_dir}", code="optimize_unknown_model",
+            hint="use the same --project-dir for the whole pipe; of a model that is gone there is nothing to merge",
+        )  # fmt: skip
     aside.redirect(manifest, plan)
     credentials = profiles.load(ctx.config, variables)
     warehouse = _connect(ctx, credentials, options)

@@ -66,6 +66,17 @@ doubled() {
     look tables "$DATABASE" | diff before -
 }
 
+@test "what the project does not have: refused with 2 by name, nothing changed" {
+    doubled
+    look tables "$DATABASE" >before
+    sed 's/model\.shop\.int_stock_daily/model.shop.gone/g; s/model\.ledger\.[a-z_]*/model.ledger.gone/g' results >renamed
+    try optimize-partitions <renamed
+    assert_status 2
+    assert_equal "$(pick error code)" optimize_unknown_model
+    assert_says "gone: not in the project at" "try: use the same --project-dir"
+    look tables "$DATABASE" | diff before -
+}
+
 @test "a stream that was cut off is no reason to begin" {
     doubled
     look tables "$DATABASE" >before

@@ -45,16 +45,8 @@ def run_all(calls: list[Call], env: dict[str, str]) -> list[Said]:
 def _main() -> None:
     calls = [Call(*call) for call in pickle.load(sys.stdin.buffer)]
     sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "lib")]
-    for module in (
-        "notify",
-        "run_dbt_batch",
-        "each_wave",
-        "optimize_partitions",
-        "canary_check",
-        "pipe",
-        "state",
-        "view",
-    ):
+    modules = "notify delivery run_dbt_batch each_wave optimize_partitions canary_check publish_tables sync_cursor pipe state view"
+    for module in modules.split():
         __import__(f"sluice.{module}")
     pickle.dump([_run(call) for call in calls], sys.stdout.buffer)
 
