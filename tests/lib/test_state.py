@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -718,6 +719,29 @@ def test_whoever_comes_second_to_make_a_store_on_a_server_leaves_the_first(on_po
     assert second.rows("SELECT version FROM schema_version") == [(SCHEMA_VERSION,)]
     assert [run.run_id for run in State(second).runs()] == ["run-1"]
     state.close()
+    second.close()
+
+
+def test_whoever_waits_while_another_makes_the_store_leaves_it(
+    on_postgres: str, postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Postgres(on_postgres, origin="a test"), Postgres(on_postgres, origin="a test")
+    assert not second.exists()
+    with ThreadPoolExecutor(1) as pool:
+        waiting: list[Future] = []
+
+        def insert(table: str, rows: Any) -> None:
+            waiting.append(pool.submit(second.create))
+            deadline = time.monotonic() + 10
+            while not postgres.query("select 1 from pg_locks where locktype = 'advisory' and not granted"):
+                assert time.monotonic() < deadline
+            Postgres.insert(first, table, rows)
+
+        monkeypatch.setattr(first, "insert", insert)
+        first.create()
+        assert waiting[0].result(10) is None
+    assert second.rows("SELECT version FROM schema_version") == [(SCHEMA_VERSION,)]
+    first.close()
     second.close()
 
 

@@ -46,9 +46,17 @@ class Postgres(Store):
         return self.db.quote(self._at.schema)
 
     def exists(self) -> bool:
-        """Whether somebody has made the store here."""
-        found = self.rows("SELECT to_regclass($name) IS NOT NULL", {"name": f"{self._quoted}.schema_version"})
-        return bool(found[0][0])
+        """Whether somebody has made the store here.
+
+        Asked of the catalogue: to_regclass goes by what the session remembers, and one that has waited for a lock while
+        another made the store remembers that there was none.
+        """
+        found = self.rows(
+            "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = $schema AND c.relname = 'schema_version'",
+            {"schema": self._at.schema},
+        )
+        return bool(found)
 
     def create(self) -> None:
         """Make what is not there yet, in one transaction; when several processes do, one after the other."""
