@@ -35,6 +35,13 @@ def lent_loader() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def lender() -> Iterator[Lender]:
+    """The same for commands that are started as processes of their own: what they are given, they are given by hand."""
+    with Lender() as lender:
+        yield lender
+
+
 @pytest.fixture
 def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """The settings of a command whose state and logs are in `tmp_path`."""

@@ -412,7 +412,7 @@ def _clean(text: str) -> str:
 
 def _tell(name: str, problem: Any, ctx: Context | None) -> None:
     """An error for a person on stderr, and in the log."""
-    from sluice.log import clear_line, one_line
+    from sluice.log import clear_line, one_line, tell
 
     text = _clean(problem.message)
     lines = [
@@ -421,7 +421,7 @@ def _tell(name: str, problem: Any, ctx: Context | None) -> None:
     if problem.hint:
         lines.append(f"  try: {one_line(_clean(problem.hint))}")
     clear_line(sys.stderr)
-    print("\n".join(lines), file=sys.stderr)
+    tell("\n".join(lines))
     if ctx is not None:
         ctx.log.error("%s: %s", problem.code, text, extra={"file_only": True})
 
@@ -430,6 +430,7 @@ def _bug(name: str, problem: Exception, ctx: Context | None) -> None:
     import traceback
 
     from sluice.errors import SluiceError
+    from sluice.log import tell
 
     _tell(
         name,
@@ -442,7 +443,7 @@ def _bug(name: str, problem: Exception, ctx: Context | None) -> None:
         ctx,
     )
     if ctx is None or ctx.verbose:
-        print(_clean("".join(traceback.format_exception(problem))), file=sys.stderr)
+        tell(_clean("".join(traceback.format_exception(problem))))
     if ctx is not None:
         ctx.log.error("traceback", exc_info=problem, extra={"file_only": True})
 

@@ -94,6 +94,12 @@ def clear_line(stream: IO[str]) -> None:
             stream.write("\r\x1b[2K")
 
 
+def tell(text: str) -> None:
+    """A line on stderr, for people; lost where that cannot be written: what a command does is not for it to decide."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
+
+
 class _ToPeople(logging.StreamHandler):
     """Where a progress bar of ours stands on the stream, rich is to put lines above it."""
 
@@ -107,6 +113,9 @@ class _ToPeople(logging.StreamHandler):
             super().emit(record)
         finally:
             self.stream = stream
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A stderr that cannot be written, on a full disk say, leaves nobody to tell; logging itself would try with a traceback."""
 
 
 class _PrivateFile(logging.handlers.WatchedFileHandler):
@@ -126,4 +135,4 @@ class _PrivateFile(logging.handlers.WatchedFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         if not getattr(self, "_complained", False):
             self._complained = True
-            print(f"cannot write the log {self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr)
+            tell(f"cannot write the log {self.baseFilename}: {sys.exc_info()[1]}")

@@ -1,5 +1,6 @@
 """Commands run by the thousand: one process imports what they need, and forks a child for each."""
 
+import gc
 import os
 import pickle
 import subprocess
@@ -9,6 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+USED = (
+    "canary_check", "delivery", "each_wave", "gates", "notify", "optimize_partitions", "pipe", "publish_tables", "run_dbt_batch",
+    "state.sqlite", "sync_cursor", "view",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,10 @@ def run_all(calls: list[Call], env: dict[str, str]) -> list[Said]:
 def _main() -> None:
     calls = [Call(*call) for call in pickle.load(sys.stdin.buffer)]
     sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "lib")]
-    modules = "notify delivery run_dbt_batch each_wave optimize_partitions canary_check publish_tables sync_cursor pipe state view"
-    for module in modules.split():
-        __import__(f"sluice.{module}")
+    # What they import only when they need it is imported once, here.
+    for module in ("filelock", "jinja2", "pydantic", "stamina", "yaml", "zoneinfo", *map("sluice.{}".format, USED)):
+        __import__(module)
+    gc.freeze()  # a collection in a child would copy all of it
     pickle.dump([_run(call) for call in calls], sys.stdout.buffer)
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 import duckdb
 import msgspec
 import pytest
+from history import effects, events, wrong
 
+from sluice.profiles import Credentials
 from sluice.state import State
+from sluice.warehouse import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = ROOT / "tests" / "fixtures" / "ledger"
@@ -35,15 +38,19 @@ def ledger(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def start(env: dict[str, str], *flags: str) -> subprocess.Popen:
-    plan = subprocess.run(
+def planned(env: dict[str, str], *flags: str) -> bytes:
+    return subprocess.run(
         [ROOT / "bin/plan-batches", "--to", TO, *flags], env=env, capture_output=True, check=True, timeout=120
-    )
-    with tempfile.TemporaryFile() as planned:
-        planned.write(plan.stdout)
-        planned.seek(0)
+    ).stdout
+
+
+def start(env: dict[str, str], *flags: str) -> subprocess.Popen:
+    plan = planned(env, *flags)
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(plan)
+        stdin.seek(0)
         return subprocess.Popen(
-            [ROOT / "bin/run-dbt-batch"], env=env, stdin=planned, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [ROOT / "bin/run-dbt-batch"], env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
 
@@ -80,6 +87,7 @@ def killed_over_and_over(ledger: dict[str, str], other: dict[str, str], state_ur
         **other,
     }
     (tmp_path / "whole").mkdir()
+    batches = [record for record in map(msgspec.json.decode, planned(whole).splitlines()) if record["type"] == "batch"]
     uninterrupted = start(whole)
     out, err = uninterrupted.communicate(timeout=180)
     assert uninterrupted.returncode == 0, err.decode()
@@ -118,6 +126,12 @@ def killed_over_and_over(ledger: dict[str, str], other: dict[str, str], state_ur
     assert runner.returncode == 0, err.decode()
     assert kills >= min(KILLS, 10)
     assert tables(ledger) == tables(whole)
+    state = State.open_existing(state_url)
+    assert state is not None
+    path = {"path": ledger["SLUICE_DUCKDB_PATH"]}
+    with connect(Credentials("duckdb", "ledger", "dev", "ledger", "main", fields=path), tag="judge") as warehouse:
+        assert wrong(events(state), effects(warehouse, "ledger", "main"), batches) == []
+    state.close()
 
 
 @pytest.mark.long

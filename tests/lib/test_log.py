@@ -191,6 +191,21 @@ def test_a_log_that_cannot_be_written_stops_nothing(
     assert capsys.readouterr().err.count("cannot write the log") == 1
 
 
+def test_a_stderr_that_cannot_be_written_stops_nothing(
+    own_settings: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", buffering=1)
+    monkeypatch.setattr(sys, "stderr", full)
+    monkeypatch.setenv("SLUICE_LOG_FILE", "/dev/full")
+    for logger in _logger(load()):
+        logger.warning("x")
+    log.tell("y")
+    monkeypatch.undo()
+    assert capsys.readouterr().err == ""
+    with contextlib.suppress(OSError):
+        full.close()
+
+
 def test_a_rotated_log_goes_on_in_a_new_file(own_settings: Config, logger: logging.Logger) -> None:
     path = own_settings.log_dir / "sluice-2024-02-29.log"
     logger.info("one")
