@@ -83,6 +83,25 @@ def test_who_has_borrowed_it_and_wants_a_second_one_gets_its_own(shop: Project, 
         assert third.pid is None
 
 
+@pytest.mark.parametrize("is_lent", [True, False])
+def test_whoever_cannot_be_told_that_this_was_all_is_not_waited_for(
+    shop: Project, lender: Lender, monkeypatch: pytest.MonkeyPatch, is_lent: bool
+) -> None:
+    if not is_lent:
+        monkeypatch.delenv("SLUICE_LENT_LOADER")
+    engine = shop.engine()
+    assert (engine.pid is None) == is_lent
+    assert shop.run(engine, "one").status == "ok"
+
+    def fails(_: object) -> None:
+        raise EOFError("a call that failed")
+
+    monkeypatch.setattr(engine._channel, "send", fails)
+    engine.close()  # pytest's timeout ends a wait without end
+    assert descendants(loader_of(lender)) == []
+    assert shop.query("select n from one") == [(1,)], "nobody has the file"
+
+
 @pytest.mark.long
 def test_a_lender_that_is_gone_is_done_without(shop: Project, lender: Lender) -> None:
     os.kill(loader_of(lender), 9)

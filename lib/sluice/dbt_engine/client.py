@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +189,10 @@ class Engine:
         if self._closed:
             return
         self._closed = True
-        with suppress(SluiceError):
+        try:
             self._send(wire.Finish())
+        except SluiceError:
+            self._kill()  # who cannot be told to end would be waited for without end
         while not self._ended(0.02):
             if signals.pending() is not None:
                 self._kill()
