@@ -38,6 +38,10 @@ def asked(
         raise BadParameter("resolve alone takes BATCH and --rows-are-there or --do-again, and needs both")
     if action == "status":
         return status(ctx, watch=watch, max_age=max_age)
+    if action == "rebuild":
+        from sluice.rebuild import rebuild
+
+        return rebuild(ctx)
     if action in ("coverage", "adopt"):
         return (coverage if action == "coverage" else adopt)(ctx, select, exclude)
     return look(ctx, action, run, batch, limit=limit, rows_are_there=bool(rows_are_there))

@@ -19,6 +19,12 @@ READERS = [
 ]
 
 
+LOADED = b"""{"type":"SCHEMA","stream":"t","key_properties":["id"],"schema":{"properties":{"id":{"type":"integer"}}}}
+{"type":"RECORD","stream":"t","record":{"id":1}}
+{"type":"STATE","value":{"n":1}}
+"""
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A store with a plan that was begun, of which one batch is done and one has failed."""
@@ -56,6 +62,7 @@ def judge(said: Said, folder: Path, content: bytes, right: Said) -> str:
     assert (folder / "state.sqlite").read_bytes() == content, f"{where}: the file was changed"
     if said.code == 69:
         assert str(folder / "state.sqlite") in said.err, where
+        assert "sluice-state rebuild" in said.err or "unable to open" in said.err or "disk I/O" in said.err, where
         return "named"
     assert said.code == right.code, where
     return "right" if told(said) == told(right) else "other"
@@ -107,6 +114,47 @@ def test_flipped_bytes_are_noticed_or_do_no_harm(store: Path, tmp_path: Path) ->
         folder, content = flips[number // len(READERS)]
         became[judge(one, folder, content, whole[number % len(READERS)])] += 1
     figure("flipped bytes", flips=len(flips), commands=len(READERS), **became)
+
+
+def test_a_damaged_duckdb_that_holds_the_cursors_is_named_and_not_made_anew(tmp_path: Path) -> None:
+    """What is changed where no check looks may pass, as one of these bytes in a text would; all else is 69 with the file's name."""
+    project, database = tmp_path / "project", tmp_path / "shop.duckdb"
+    project.mkdir()
+    (project / "dbt_project.yml").write_text("name: shop\nprofile: shop\n")
+    (project / "profiles.yml").write_text(
+        f"shop: {{target: dev, outputs: {{dev: {{type: duckdb, path: {database}}}}}}}\n"
+    )
+    env = env_of(tmp_path) | {"DBT_PROJECT_DIR": str(project)}
+    load, looks = ["sync-cursor", "load", "shop"], [["sync-cursor", "log", "--json"], ["sync-cursor", "state", "shop"]]
+    assert [one.code for one in run_all([Call(load, LOADED), *map(Call, looks)], env)] == [0, 0, 0]
+    good = database.read_bytes()
+    dice = random.Random(f"{SEED} duckdb")
+    damaged = [
+        b"",
+        b"\0",
+        dice.randbytes(len(good)),
+        good[:100],
+        good[: len(good) // 2],
+        bytes(len(good)),
+        bytes(8192) + good[8192:],
+    ]
+    surely = len(damaged)
+    for _ in range(many(3, 100)):
+        changed = bytearray(good)
+        changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
+        damaged.append(bytes(changed))
+    became = {"right": 0, "named": 0}
+    for number, content in enumerate(damaged):
+        database.write_bytes(content)
+        for one in run_all([*map(Call, looks), Call(load, LOADED)], env):
+            assert "Traceback" not in one.err, (number, one.err)
+            assert one.code == 69 or (number >= surely and one.code == 0), (number, one.code, one.err)
+            if one.code == 69:
+                assert "target" in one.err and "(duckdb) of profile shop" in one.err, (number, one.err)
+            if number < surely:
+                assert str(database) in one.err and "restore the file from a copy" in one.err, (number, one.err)
+            became["named" if one.code else "right"] += 1
+    figure("damaged files of DuckDB", files=len(damaged), commands=len(looks) + 1, **became)
 
 
 def test_a_store_that_is_gone_with_its_journal_left_is_not_made_anew(store: Path, tmp_path: Path) -> None:

@@ -176,6 +176,28 @@ def sluice_state(world: World, _: BotApi) -> Work:
     return Work(("sluice-state", "discard", run_id), b"", lambda one: pending(one) == 0, again=again)
 
 
+def sluice_state_rebuild(world: World, _: BotApi) -> Work:
+    """Of a store that was cut in half. At no moment is there none, or an empty one that is taken for it."""
+    world.run("run-dbt-batch", given=world.planned("--select", "broken"))
+    world.refreshed()
+    path = world.folder / "state" / "state.sqlite"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    def again(one: World) -> int:
+        looked = one.run("sluice-state", "runs", "--json")
+        if looked.returncode == 0:
+            assert looked.stdout.count(b"\n") == 3, "the store was made anew, without what was saved"
+            return 0
+        assert looked.returncode == 69
+        return one.run("sluice-state", "rebuild").returncode
+
+    def holds(one: World) -> bool:
+        found = one.said("sluice-state", "runs", "--json")
+        return found.count(b"\n") == 3 and one.said("sluice-state", "pending", "--json").count(b"\n") == 1
+
+    return Work(("sluice-state", "rebuild"), b"", holds, again=again)
+
+
 def sluice_report(world: World, _: BotApi) -> Work:
     world.refreshed()
     Path(world.folder, "report.html").write_text("the one before</html>")
@@ -186,7 +208,7 @@ def sluice_report(world: World, _: BotApi) -> Work:
     return Work(("sluice-report", "--output", "report.html"), b"", holds)
 
 
-SCRIPTS = [plan_batches, each_wave, optimize_partitions, canary_check, publish_tables, sync_cursor, notify, sluice_state, sluice_report]  # fmt: skip
+SCRIPTS = [plan_batches, each_wave, optimize_partitions, canary_check, publish_tables, sync_cursor, notify, sluice_state, sluice_state_rebuild, sluice_report]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sluice.state.postgres import Postgres
 
 BLOCKING_INTENTS = tuple(GO_ON)  # left half done, their tables must not be touched by another plan
-_STATUS_WORDS = {"ok": "SUCCESS", "failed": "ERROR", "cancelled": "ERROR", "skipped": "SKIPPED"}
+STATUS_WORDS = {"ok": "SUCCESS", "failed": "ERROR", "cancelled": "ERROR", "skipped": "SKIPPED"}
 
 # What happened to the batches of a plan, without what a later attempt to replace their model's table has undone.
 _STANDING = """
@@ -608,7 +608,7 @@ def _node_row(
         "model_name": node.unique_id.rsplit(".", 1)[-1],
         "unique_id": node.unique_id,
         "batch_id": batch.batch_id,
-        "status": _STATUS_WORDS[node.status],
+        "status": STATUS_WORDS[node.status],
         "duration_seconds": node.duration_s,
         "rows_affected": node.rows,
         "message": node.message,

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sluice.errors import busy, unavailable
+from sluice.errors import SluiceError, busy, unavailable
 from sluice.locks import RunLock, is_held
 from sluice.state.store import SCHEMA_VERSION, Params, Store, damaged, schema, upgrades
 
@@ -66,6 +66,9 @@ class SQLite(Store):
 
     def is_held(self, run_id: str) -> bool:
         return is_held(self._locks, run_id)
+
+    def damaged(self, problem: Exception) -> SluiceError:
+        return _damaged(self._path, problem)
 
     def close(self) -> None:
         self.db.close()
@@ -133,7 +136,7 @@ def refuse_orphan(path: Path) -> None:
         raise unavailable(
             f"the state store {path} is gone and its journal {journal} is still there",
             code="state_orphaned_journal",
-            hint=f"put {path} back, or move {journal} away as well to start afresh",
+            hint=f"put {path} back, or: sluice-state rebuild, which saves what the log folder has",
         )
 
 
@@ -161,6 +164,11 @@ def _create(path: Path) -> None:
             pass
 
 
+def _damaged(path: Path, problem: Exception) -> SluiceError:
+    way_out = f"restore {path} from a copy, or: sluice-state rebuild, which saves what can be read"
+    return damaged(str(path), problem, way_out=way_out)
+
+
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn what SQLite and the file system say into a message that names the file."""
@@ -170,9 +178,9 @@ def _explained(path: Path) -> Iterator[None]:
         if "locked" in str(problem):
             raise busy(f"the state store {path} is locked by another process", code="state_locked") from None
         if "no such table: schema_version" in str(problem):
-            raise damaged(str(path), problem, beside=" and its -wal") from None
+            raise _damaged(path, problem) from None
         raise unavailable(f"the state store {path}: {problem}", code="state_unusable") from None
     except sqlite3.DatabaseError as problem:
-        raise damaged(str(path), problem, beside=" and its -wal") from None
+        raise _damaged(path, problem) from None
     except OSError as problem:
         raise unavailable(f"the state store {path}: {problem}", code="state_unusable") from None

@@ -40,13 +40,9 @@ class Claimed:
     is_alive: bool
 
 
-def damaged(name: str, problem: Exception, *, beside: str = "") -> SluiceError:
-    """What to raise for a store that is not as it was written; `beside` names what belongs to it and goes along."""
-    return unavailable(
-        f"the state store {name} is damaged: {problem}",
-        code="state_damaged",
-        hint=f"restore {name} from a copy, or move it{beside} away to start afresh",
-    )
+def damaged(name: str, problem: Exception, *, way_out: str) -> SluiceError:
+    """What to raise for a store that is not as it was written."""
+    return unavailable(f"the state store {name} is damaged: {problem}", code="state_damaged", hint=way_out)
 
 
 class Store(ABC):
@@ -75,7 +71,7 @@ class Store(ABC):
 
     def damaged(self, problem: Exception) -> SluiceError:
         """What to raise when something in it is not what was written."""
-        return damaged(self.name, problem)
+        return damaged(self.name, problem, way_out=f"restore {self.name} from a copy, or move it away to start afresh")
 
     @abstractmethod
     def lock(self, run_id: str) -> Lock:

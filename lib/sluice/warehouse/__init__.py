@@ -204,11 +204,13 @@ class Warehouse(ABC):
         number = self._number(problem)
         text = " ".join(str(problem).split())
         message = self.credentials.hide(f"{number} {text}" if isinstance(number, str) and number not in text else text)
-        error_class, why = error_classes.classify(message, self.adapter, self._rules)
+        rule = error_classes.rule_for(message, self.adapter, self._rules)
+        is_busy = rule.error_class == "busy"
+        general = rule.hint if "{" not in rule.hint else ""  # the others need to know of which model
         return WarehouseError(
-            f"{self.credentials}: {message}", code="warehouse_locked" if error_class == "busy" else code,
-            error_class=error_class, why=why, number=number,
-            hint="wait for it to end" if error_class == "busy" else "dbt debug" if code == "warehouse_away" else None,
+            f"{self.credentials}: {message}", code="warehouse_locked" if is_busy else code,
+            error_class=rule.error_class, why=rule.why, number=number,
+            hint="wait for it to end" if is_busy else general or ("dbt debug" if code == "warehouse_away" else None),
         )  # fmt: skip
 
 
