@@ -38,7 +38,7 @@ FILES = {
 COUNTED = "select count(*), count(distinct (day, n)), min(n) from main.stock"
 TWICE = "insert into main.stock select * from main.stock where n < 10"
 RIGHT = (40, 40, 1)
-MOST = 8  # points of a call that is made more often than that
+MOST = {"pwrite64": 4}  # of the many at which the same is done again; else each, up to 10
 SCHEMA = {"id": {"type": "integer"}, "at": {"type": "string", "format": "date-time"}}
 MESSAGES = [
     {"type": "SCHEMA", "stream": "t", "key_properties": ["id"], "bookmark_properties": ["at"], "schema": {"properties": SCHEMA}},
@@ -107,9 +107,16 @@ class Work:
 
 
 def plan_batches(world: World, _: BotApi) -> Work:
-    return Work(
-        ("plan-batches", "--to", "2024-02-29", "--select", "stock"), b"", lambda one: bool(one.refreshed()) and one.is_right()
-    )  # fmt: skip
+    """It changes nothing, so what is planned after it is what would have been planned."""
+
+    def ids(one: World) -> list[str]:
+        records = map(msgspec.json.decode, one.planned().splitlines())
+        return [record["batch_id"] for record in records if record["type"] == "batch"]
+
+    planned = ids(world)
+    assert len(planned) == 2
+    command = ("plan-batches", "--to", "2024-02-29", "--select", "stock")
+    return Work(command, b"", lambda one: ids(one) == planned and not (one.folder / "state").exists())
 
 
 def each_wave(world: World, _: BotApi) -> Work:
@@ -254,7 +261,7 @@ def test_whichever_call_is_the_last(
     chance = random.Random(f"{SEED} {work.command[0]}")
     tried, stopped = 0, 0
     for call, fault in itertools.product(calls, FAULTS):
-        for point in sorted(chance.sample(range(1, calls[call] + 1), min(calls[call], many(1, MOST)))):
+        for point in sorted(chance.sample(range(1, calls[call] + 1), min(calls[call], many(1, MOST.get(call, 10))))):
             inject = f"inject={call}:{FAULTS[fault]}:when={point}"
             struck = struck_by("-o", "/dev/null", "-e", f"trace={call}", "-e", inject)
             said = (call, fault, point, struck.returncode, struck.stderr.decode())
