@@ -12,7 +12,7 @@ import msgspec
 
 from sluice.command import Context
 from sluice.errors import SluiceError, busy, refused
-from sluice.locks import is_held
+from sluice.locks import RunLock, is_held
 from sluice.overview import run_state
 from sluice.records import BatchResult, Plan, Record, Summary
 from sluice.state import STATUS_WORDS, State, salvage
@@ -28,11 +28,18 @@ def rebuild(ctx: Context) -> Iterator[Record]:
     Raises SluiceError: 2 for a store that is sound, is not there or is on a server; 75 while a run is at work.
     """
     path = _path(ctx)
-    held = [
-        lock.stem
-        for lock in sorted((path.parent / "locks").glob("*.lock"))
-        if is_held(path.parent / "locks", lock.stem)
-    ]
+    lock = RunLock(path.parent / "locks", "rebuild")
+    if not lock.acquire():
+        raise busy(f"another rebuild of {path} is at work", hint="wait for it")
+    try:
+        yield from _rebuild(ctx, path)
+    finally:
+        lock.release()
+
+
+def _rebuild(ctx: Context, path: Path) -> Iterator[Record]:
+    runs = sorted(lock.stem for lock in (path.parent / "locks").glob("*.lock") if lock.stem != "rebuild")
+    held = [run for run in runs if is_held(path.parent / "locks", run)]
     if held:
         raise busy(f"run {held[0]} is at work with {path}", hint="wait for it, or stop it")
     saved, is_whole = salvage.readable(path)

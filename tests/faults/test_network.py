@@ -25,6 +25,7 @@ pytest_plugins = ["servers"]
 
 FAULTS = ("cut", "reset", "stall", "slice")
 SCHEMA = "network"
+PLAN = ["--to", "2024-03-31"]
 
 
 @dataclass
@@ -34,9 +35,8 @@ class Line:
     shop: Appending
     proxy: Proxy
 
-    def run(self, *flags: str, fault: str = "", **where: int) -> subprocess.CompletedProcess[bytes]:
-        """Plan over a network that works, and run over one that fails."""
-        plan = self.shop.planned(*flags)
+    def run(self, plan: bytes, fault: str = "", **where: int) -> subprocess.CompletedProcess[bytes]:
+        """A plan that was made over a network that works, over one that fails."""
         self.proxy.arm(fault, **where)
         try:
             return self.shop.run(plan)
@@ -76,15 +76,15 @@ def on_postgres(postgres: Postgres) -> Credentials:
 
 
 def ends_in_the_same_tables(line: Line, fault: str, way: str) -> None:
-    plan = ("--to", "2024-03-31")
     line.shop.begin(f"{fault}_whole")
-    whole = line.run(*plan)
+    plan = line.shop.planned(*PLAN)
+    whole = line.run(plan)
     assert whole.returncode == 0, whole.stderr.decode()
     assert line.shop.judged() == []
     exits: Counter[int] = Counter()
     for number, where in enumerate(places(line, random.Random(f"{SEED} {way} {fault}"))):
         line.shop.begin(f"{fault}_{number}")
-        run = line.run(*plan, fault=fault, **where)
+        run = line.run(plan, fault, **where)
         said = (where, run.returncode, run.stderr.decode())
         assert line.struck, said
         assert run.returncode in ((0,) if fault == "slice" else (0, 1, 69)), said
@@ -93,7 +93,7 @@ def ends_in_the_same_tables(line: Line, fault: str, way: str) -> None:
         assert {record["status"] for record in told if record["type"] == "batch_result"} <= {"ok", "failed", "skipped"}
         exits[run.returncode] += 1
         if run.returncode != 0:
-            again = line.run(*(["--resume"] if line.shop.has_begun() else plan))
+            again = line.run(line.shop.planned(*(["--resume"] if line.shop.has_begun() else PLAN)))
             assert again.returncode == 0, (*said, again.stderr.decode())
         assert line.shop.judged() == [], said
     figure("network faults", way=way, fault=fault, places=exits.total(), exits=dict(exits), wrong_tables=0)

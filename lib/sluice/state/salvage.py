@@ -64,7 +64,7 @@ def _lengthen(path: Path) -> None:
 
 def _damaged(path: Path) -> Path:
     """Where the damaged file is: an earlier rebuild that was cut off has set it aside."""
-    with suppress(OSError), open(path, "rb") as file:
+    with suppress(OSError, ValueError), open(path, "rb") as file:
         if file.read(len(_MARK)) == _MARK:
             return path.with_name(file.readline().decode().strip())
     return path
@@ -91,19 +91,17 @@ def in_its_place(path: Path, now: datetime) -> Iterator[tuple[SQLite, Path]]:
 
     When filling fails nothing has changed.
     """
-    aside = _free(path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S}"))
+    damaged = _damaged(path)
+    aside = damaged if damaged != path else _free(path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S}"))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
         fresh = Path(folder) / path.name
-        store = SQLite.create(fresh)
-        with closing(store):
+        with closing(SQLite.create(fresh)) as store:
             yield store, aside
-            store.execute("PRAGMA journal_mode = DELETE")  # all is in the one file that is moved
-        damaged = _damaged(path)
+            store.execute("PRAGMA journal_mode = DELETE")  # folds all into the one file that is moved
+            store.execute("PRAGMA journal_mode = WAL")
         if damaged == path:
             with suppress(FileNotFoundError):
                 os.link(path, aside)
-        else:
-            aside = damaged
         mark = Path(folder) / "mark"
         mark.write_bytes(_MARK + aside.name.encode() + b"\n")
         os.replace(mark, path)
@@ -111,8 +109,6 @@ def in_its_place(path: Path, now: datetime) -> Iterator[tuple[SQLite, Path]]:
             with suppress(FileNotFoundError):
                 os.rename(f"{path}{end}", f"{aside}{end}")
         os.replace(fresh, path)
-    with closing(SQLite(path)) as store:
-        store.execute("PRAGMA journal_mode = WAL")
 
 
 def _free(path: Path) -> Path:
