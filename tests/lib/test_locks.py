@@ -82,6 +82,28 @@ def test_a_stopped_process_keeps_its_lock(tmp_path: Path) -> None:
     owner.join(30)
 
 
+def test_an_owner_whose_pid_nobody_here_sees_is_not_judged_dead_by_it(tmp_path: Path) -> None:
+    """In a namespace of pids of its own, as in a container with the state on a shared volume: here its pid is another's, or nobody's."""
+    program = (
+        "import os, sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from sluice.locks import RunLock\n"
+        "assert RunLock(Path(sys.argv[2]), 'r').acquire(); print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    alone = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    library = Path(__file__).resolve().parents[2] / "lib"
+    owner = subprocess.Popen(
+        [*alone, sys.executable, "-c", program, library, tmp_path], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout
+    assert owner.stdout.readline() == "1\n", "the first of its namespace"
+    assert is_held(tmp_path, "r")
+    assert not RunLock(tmp_path, "r").acquire()
+    owner.kill()
+    owner.wait(30)
+    deadline = time.monotonic() + 1
+    while is_held(tmp_path, "r"):
+        assert time.monotonic() < deadline, "free within a second of its owner's death"
+
+
 def test_children_do_not_inherit_a_lock(tmp_path: Path) -> None:
     child = tmp_path / "child.pid"
 
