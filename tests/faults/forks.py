@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+OF_OTHERS = (
+    "filelock", "jinja2.ext", "jinja2.nativetypes", "jinja2.sandbox", "pkgutil", "pydantic", "pytz", "stamina",
+    "typer._click.decorators", "yaml", "zoneinfo",
+)  # fmt: skip
 USED = (
     "canary_check", "delivery", "each_wave", "gates", "notify", "optimize_partitions", "pipe", "publish_tables", "run_dbt_batch",
-    "state.sqlite", "sync_cursor", "view",
+    "state.sqlite", "sync_cursor", "take_back", "view",
 )  # fmt: skip
 
 
@@ -51,7 +55,7 @@ def _main() -> None:
     calls = [Call(*call) for call in pickle.load(sys.stdin.buffer)]
     sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "lib")]
     # What they import only when they need it is imported once, here.
-    for module in ("filelock", "jinja2", "pydantic", "stamina", "yaml", "zoneinfo", *map("sluice.{}".format, USED)):
+    for module in (*OF_OTHERS, *map("sluice.{}".format, USED)):
         __import__(module)
     gc.freeze()  # a collection in a child would copy all of it
     pickle.dump([_run(call) for call in calls], sys.stdout.buffer)
