@@ -3,15 +3,18 @@
 Sixty months of one incremental model on DuckDB, in projects of 10, 100 and 500 models. `sluice` is plan-batches | run-dbt-batch,
 each batch with its own vars, state and resume; `microbatch` is one `dbt run` of the same SQL. A batch is what sixty take more
 than one, over 59; the start is a run of one batch, of files that did not change. The two take turns, five times; medians. Both must
-leave the same rows.
+leave the same rows. Processor time, of all processes, is given, too: it does not depend on who else is at work.
 
     bench/microbatch.py [MODELS...]
 """
 
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -38,6 +41,23 @@ FILES = {
 }
 
 
+Took = tuple[float, float]  # seconds by the clock, and of the processors
+
+
+@contextmanager
+def measured() -> Iterator[list[Took]]:
+    """What the processes that are started and ended inside took."""
+    took: list[Took] = []
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    yield took
+    wall_s, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    took.append((wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
+
+
+def _a_batch(all_: Took, start: Took) -> Took:
+    return (all_[0] - start[0]) / (MONTHS - 1), (all_[1] - start[1]) / (MONTHS - 1)
+
+
 def main() -> None:
     figures: dict[str, float | int | str] = {}
     for size in [int(word) for word in sys.argv[1:]] or SIZES:
@@ -46,18 +66,27 @@ def main() -> None:
             project.parse()
             turns = [(*project.sluice(), *project.microbatch()) for _ in range(1 if is_quick() else TURNS)]
             project.assert_equal()
-        ours_s, ours_start_s, dbts_s, dbts_start_s = map(median, zip(*turns, strict=True))
-        ratios = sorted(ours / dbts for ours, _, dbts, _ in turns)
+        ours, ours_start, dbts, dbts_start = zip(*turns, strict=True)
         figures |= {
-            f"{size} models: sluice, ms per batch": round(ours_s * 1000, 1),
-            f"{size} models: microbatch, ms per batch": round(dbts_s * 1000, 1),
-            f"{size} models: sluice ÷ microbatch": round(median(ratios), 2),
-            f"{size} models: the same, least and most": f"{ratios[0]:.2f} to {ratios[-1]:.2f}",
-            f"{size} models: sluice, plan and run of one batch again, s": round(ours_start_s, 2),
-            f"{size} models: dbt run of one batch again, s": round(dbts_start_s, 2),
+            f"{size} models: sluice, ms per batch": _ms(ours, 0),
+            f"{size} models: microbatch, ms per batch": _ms(dbts, 0),
+            f"{size} models: sluice ÷ microbatch": _ratios(ours, dbts, 0),
+            f"{size} models: sluice ÷ microbatch, processor time": _ratios(ours, dbts, 1),
+            f"{size} models: sluice, plan and run of one batch again, s": round(median(s for s, _ in ours_start), 2),
+            f"{size} models: dbt run of one batch again, s": round(median(s for s, _ in dbts_start), 2),
         }
         print(figures, file=sys.stderr)
     write("microbatch", "A batch of ours and a batch of dbt's microbatch", (__doc__ or "").split("\n\n")[0], figures)
+
+
+def _ms(turns: tuple[Took, ...], which: int) -> float:
+    return round(median(took[which] for took in turns) * 1000, 1)
+
+
+def _ratios(ours: tuple[Took, ...], dbts: tuple[Took, ...], which: int) -> str:
+    """The median of the turns' ratios, least and most."""
+    ratios = sorted(one[which] / other[which] for one, other in zip(ours, dbts, strict=True))
+    return f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
 class Sized:
@@ -78,29 +107,30 @@ class Sized:
         self._ours(*ONE)
         self._dbts(FEBRUARY)
 
-    def sluice(self) -> tuple[float, float]:
-        """Seconds per batch, and of a whole run of one batch."""
-        start_s = min(self._ours(*ONE) for _ in range(2))
-        return (self._ours("--select", "sluice", "--to", LAST) - start_s) / (MONTHS - 1), start_s
+    def sluice(self) -> tuple[Took, Took]:
+        """What a batch takes, and a whole run of one batch."""
+        start = min(self._ours(*ONE) for _ in range(2))
+        return _a_batch(self._ours("--select", "sluice", "--to", LAST), start), start
 
-    def _ours(self, *flags: str) -> float:
-        began = time.monotonic()
-        plan, run = ([sys.executable, ROOT / "bin" / name] for name in ("plan-batches", "run-dbt-batch"))
-        planner = subprocess.Popen([*plan, *flags], env=self.env, stdout=subprocess.PIPE)
-        subprocess.run(run, env=self.env, stdin=planner.stdout, stdout=subprocess.DEVNULL, check=True)
-        return time.monotonic() - began
+    def _ours(self, *flags: str) -> Took:
+        with measured() as took:
+            plan, run = ([sys.executable, ROOT / "bin" / name] for name in ("plan-batches", "run-dbt-batch"))
+            planner = subprocess.Popen([*plan, *flags], env=self.env, stdout=subprocess.PIPE)
+            subprocess.run(run, env=self.env, stdin=planner.stdout, stdout=subprocess.DEVNULL, check=True)
+            planner.wait()
+        return took[0]
 
-    def microbatch(self) -> tuple[float, float]:
+    def microbatch(self) -> tuple[Took, Took]:
         """The same of dbt."""
-        start_s = min(self._dbts(FEBRUARY) for _ in range(2))
-        return (self._dbts("2025-01-01") - start_s) / (MONTHS - 1), start_s
+        start = min(self._dbts(FEBRUARY) for _ in range(2))
+        return _a_batch(self._dbts("2025-01-01"), start), start
 
-    def _dbts(self, until: str) -> float:
+    def _dbts(self, until: str) -> Took:
         command = ["--quiet", "run", "--select", "microbatch", "--full-refresh"]
         command += ["--event-time-start", FIRST, "--event-time-end", until]
-        began = time.monotonic()
-        subprocess.run([ROOT / ".venv/bin/dbt", *command], env=self.env, check=True, cwd=self.folder)
-        return time.monotonic() - began
+        with measured() as took:
+            subprocess.run([ROOT / ".venv/bin/dbt", *command], env=self.env, check=True, cwd=self.folder)
+        return took[0]
 
     def assert_equal(self) -> None:
         with duckdb.connect(str(self.database), read_only=True) as connection:

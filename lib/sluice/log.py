@@ -18,6 +18,7 @@ _SECRET_NAME = re.compile(
 _SECRET_SHAPES = (
     (re.compile(r"bot\d+:[\w-]+"), "bot***"),
     (re.compile(r"(://[^:/@\s]*:)\S+(?=@)"), r"\1***"),
+    (re.compile(r"(https?://)[^:/@\s]+(?=@)"), r"\1***"),  # a token alone
 )
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x80-\x9f]")
 _SHORTEST_SECRET = 6  # shorter values ("true", "5432") would blot out ordinary words

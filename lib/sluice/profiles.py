@@ -48,6 +48,16 @@ class Credentials:
         value = self.fields.get(name)
         return default if value is None or value == "" else value
 
+    def whole_number(self, name: str, default: int) -> int:
+        """The field as a number. Raises SluiceError (78) for what is none."""
+        value = self.get(name, default)
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise misconfigured(
+                f"{self}: {name} is {value!r}, not a whole number", code="profile_broken", hint="dbt debug"
+            ) from None
+
     def hide(self, text: str) -> str:
         """`text`, such as a driver's message, without the values of the secret fields."""
         for secret in sorted(_secrets(self.fields), key=len, reverse=True):

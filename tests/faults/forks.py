@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OF_OTHERS = (
-    "filelock", "jinja2.ext", "jinja2.nativetypes", "jinja2.sandbox", "pkgutil", "pydantic", "pytz", "stamina",
-    "typer._click.decorators", "yaml", "zoneinfo",
-)  # fmt: skip
-USED = (
-    "canary_check", "delivery", "each_wave", "gates", "notify", "optimize_partitions", "pipe", "publish_tables", "run_dbt_batch",
-    "state.sqlite", "sync_cursor", "take_back", "view",
-)  # fmt: skip
+# What a script imports only when it needs it; who forks a thousand of it imports it before.
+LATER = {
+    "canary-check": ["sluice.gates"],
+    "each-wave": ["sluice.view"],
+    "notify": ["sluice.delivery", "filelock"],
+    "optimize-partitions": ["jinja2.ext", "jinja2.nativetypes", "jinja2.sandbox", "yaml"],
+    "publish-tables": ["sluice.take_back"],
+    "run-dbt-batch": ["pydantic", "stamina"],
+    "sluice-state": ["sluice.state.sqlite"],
+    "sync-cursor": ["jinja2.ext", "jinja2.nativetypes", "jinja2.sandbox", "pytz", "yaml"],
+}
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,15 @@ def run_all(calls: list[Call], env: dict[str, str]) -> list[Said]:
 def _main() -> None:
     calls = [Call(*call) for call in pickle.load(sys.stdin.buffer)]
     sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "lib")]
-    # What they import only when they need it is imported once, here.
-    for module in (*OF_OTHERS, *map("sluice.{}".format, USED)):
-        __import__(module)
+    for script in {call.argv[0] for call in calls}:
+        for module in (
+            "pkgutil",
+            "typer._click.decorators",
+            "_boot",
+            f"sluice.{script.replace('-', '_')}",
+            *LATER.get(script, []),
+        ):
+            __import__(module)
     gc.freeze()  # a collection in a child would copy all of it
     pickle.dump([_run(call) for call in calls], sys.stdout.buffer)
 

@@ -214,6 +214,7 @@ def test_a_renewal_that_fails_is_made_over_another_connection(monkeypatch: pytes
     assert renewed.wait(30)
     lease.release()
     assert second.closed.wait(30)
+    assert lost.closed.is_set(), "nobody would"
     assert table.written == [("wanted", "run run-1"), ("held", "run run-1")]
     assert {status for status, _ in second.written[:-1]} == {"held"}
     assert second.written[-1] == ("free", "run run-1")

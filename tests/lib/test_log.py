@@ -88,6 +88,7 @@ def test_a_secret_within_a_longer_one_does_not_leave_the_rest(monkeypatch: pytes
         ("postgresql://me:p%40ss@db/x", "postgresql://me:***@db/x"),
         ("postgresql://me:p@ss@db/x", "postgresql://me:***@db/x"),
         ("redis://:pa55@db and http://a:b@c", "redis://:***@db and http://a:***@c"),
+        ("https://ghp_t0ken@host/x and http://t0ken@c:80", "https://***@host/x and http://***@c:80"),
         ("http://host:8123/path", "http://host:8123/path"),
         ("https://host/x?mail=a@b.org", "https://host/x?mail=a@b.org"),
     ],

@@ -828,6 +828,13 @@ def test_a_store_of_an_unknown_kind_is_refused(bad: str) -> None:
         assert "SLUICE_STATE, set in .env" in said.message
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "clickhouse"])
+def test_a_limit_that_is_no_number_is_named(kind: str) -> None:
+    said = refusal(CONFIG, lambda: State.open(f"{kind}://u:pa55word@127.0.0.1:1/d?connect_timeout=soon"))
+    assert "connect_timeout is 'soon'" in said.message
+    assert "pa55word" not in said.message
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state.sqlite"

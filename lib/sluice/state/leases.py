@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -166,6 +167,9 @@ class Lease:
                     if not self._over.is_set():
                         claim.renew()
             except SluiceError:
+                if store is not None:
+                    with suppress(SluiceError):
+                        store.close()
                 store = None  # again at the next turn; `check` stops whoever writes when there is none in time
         if store is not None:
             store.close()

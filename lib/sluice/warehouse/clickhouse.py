@@ -32,7 +32,7 @@ class ClickHouse(Warehouse):
         get = credentials.get
         is_native = get("driver") == "native" or (not get("driver") and get("port") in (9000, 9440))
         self._query_id = ""
-        connect_s = int(get("connect_timeout", 10))
+        connect_s = credentials.whole_number("connect_timeout", 10)
 
         def client() -> Any:
             return clickhouse_connect.get_client(

@@ -40,8 +40,8 @@ class Postgres(Warehouse):
             self._connection = psycopg2.connect(
                 host=get("host"), port=get("port", 5432), user=get("user"), password=get("password"),
                 dbname=credentials.database,
-                connect_timeout=int(get("connect_timeout", 10)), application_name=self.tag[:LONGEST_NAME_BYTES],
-                keepalives_idle=int(get("keepalives_idle", 30)), keepalives_interval=10, keepalives_count=3,
+                connect_timeout=credentials.whole_number("connect_timeout", 10), application_name=self.tag[:LONGEST_NAME_BYTES],
+                keepalives_idle=credentials.whole_number("keepalives_idle", 30), keepalives_interval=10, keepalives_count=3,
                 options=" ".join(f"-c {name}={_escaped(value)}" for name, value in session.items()), **passed_on,
             )  # fmt: skip
         except psycopg2.Error as problem:
