@@ -154,6 +154,10 @@ def test_a_damaged_duckdb_that_holds_the_cursors_is_named_and_not_made_anew(tmp_
             if number < surely:
                 assert str(database) in one.err and "restore the file from a copy" in one.err, (number, one.err)
             became["named" if one.code else "right"] += 1
+    database.write_bytes(good)
+    assert [one.code for one in run_all([*map(Call, looks), Call(load, LOADED)], env)] == [0, 0, 0], (
+        "nothing is left beside it"
+    )
     figure("damaged files of DuckDB", files=len(damaged), commands=len(looks) + 1, **became)
 
 
