@@ -14,7 +14,7 @@ from sluice.rebuild import rebuild
 from sluice.records import Record, RunState, Summary
 from sluice.state import State, salvage
 
-DAMAGE = ("emptied", "garbage", "cut", "headless", "gone", "half a record")
+DAMAGE = ("emptied", "garbage", "cut", "headless", "gone", "half a record", "a column renamed")
 
 
 @pytest.fixture
@@ -59,6 +59,7 @@ def damage(path: Path, how: str) -> None:
     else:
         path.write_bytes(
             {
+                "a column renamed": good.replace(b"run_duration_seconds", b"run_duration_sec0nds"),
                 "emptied": b"",
                 "garbage": random.Random(1).randbytes(len(good)),
                 "cut": good[: len(good) // 2],
@@ -100,6 +101,8 @@ def test_what_is_damaged_is_set_aside_and_made_anew_of_what_is_left(
     assert (runs["run-59"].run_status, len(state.done("run-59"))) == ("SUCCESS", 3)
     if how == "half a record":
         assert len(runs) == 60 and "run-07" not in runs
+    elif how == "a column renamed":
+        assert len(runs) == 61
     elif how == "cut":
         assert 2 < len(runs) < 61, "some of the half that is there is saved"
     assert state.unfinished() == []

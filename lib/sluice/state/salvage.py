@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice.state.sqlite import SQLite
+from sluice.state.store import SCHEMA_VERSION, schema
 
 TABLES = ("run_event", "batch_event", "model_event")
 _BESIDE = ("-wal", "-shm")
@@ -32,10 +33,30 @@ def readable(path: Path) -> tuple[Rows, bool]:
             with closing(sqlite3.connect(copy)) as connection:
                 connection.text_factory = lambda raw: raw.decode(errors="replace")
                 rows |= {table: _rows(connection, table) for table in TABLES}
-                connection.execute("SELECT version FROM schema_version").fetchone()
-                return rows, connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+                is_whole = connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+                return rows, is_whole and _has_our_schema(connection)
         except sqlite3.Error:
             return rows, False
+
+
+def _has_our_schema(connection: sqlite3.Connection) -> bool:
+    """Whether every table and view has the columns that it is made with; integrity_check does not read their texts.
+
+    One of an older schema is taken for what it is: the next command brings it up to date.
+    """
+    if connection.execute("SELECT version FROM schema_version").fetchone() != (SCHEMA_VERSION,):
+        return True
+    with closing(sqlite3.connect(":memory:")) as made:
+        for script in schema("sqlite"):
+            made.executescript(script)
+        names = made.execute(
+            "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
+        )
+        return all(_columns(connection, name) == _columns(made, name) for (name,) in names.fetchall())
+
+
+def _columns(connection: sqlite3.Connection, name: str) -> set[str]:
+    return {column for column, *_ in connection.execute(f"SELECT * FROM {name} LIMIT 0").description}
 
 
 @contextmanager

@@ -177,7 +177,9 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as problem:
         if "locked" in str(problem):
             raise busy(f"the state store {path} is locked by another process", code="state_locked") from None
-        if "no such table: schema_version" in str(problem):
+        if (
+            getattr(problem, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+        ):  # it does not know our own tables and columns
             raise _damaged(path, problem) from None
         raise unavailable(f"the state store {path}: {problem}", code="state_unusable") from None
     except sqlite3.DatabaseError as problem:
