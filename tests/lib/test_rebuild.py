@@ -2,13 +2,15 @@
 
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 from builders import FakeContext, a_plan, a_result
 
-from sluice.config import Config
+from sluice.config import Config, load
 from sluice.errors import BUSY, REFUSED, SluiceError
 from sluice.rebuild import rebuild
 from sluice.records import Record, RunState, Summary
@@ -112,9 +114,7 @@ def test_what_is_damaged_is_set_aside_and_made_anew_of_what_is_left(
     assert "rebuilt" in heard.text and "sluice-state coverage" in heard.text
 
 
-def test_a_sound_store_one_at_work_and_one_on_a_server_are_left_alone(
-    own_settings: Config, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sound_store_and_one_at_work_are_left_alone(own_settings: Config, path: Path) -> None:
     def refused(code: int) -> str:
         with pytest.raises(SluiceError) as told:
             rebuilt(own_settings)
@@ -135,6 +135,35 @@ def test_a_sound_store_one_at_work_and_one_on_a_server_are_left_alone(
         path.with_name(path.name + end).unlink(missing_ok=True)
     assert refused(REFUSED) == "state_none"
     assert not path.exists()
+
+
+def test_an_older_store_is_for_the_next_command_to_bring_up_to_date(own_settings: Config, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE schema_version SET version = 1")
+    with pytest.raises(SluiceError) as told:
+        rebuilt(own_settings)
+    assert told.value.code == "state_sound"
+
+
+def test_a_row_that_breaks_a_rule_of_its_table_is_left_out_and_counted(
+    own_settings: Config, path: Path, heard: pytest.LogCaptureFixture
+) -> None:
+    damage(path, "half a record")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("UPDATE run_event SET event = 'begun' WHERE run_id = 'run-08' AND event = 'began'")
+    rebuilt(own_settings)
+    assert "2 rows could not be used" in heard.text
+    state = State.open(own_settings.state_url)
+    assert {"run-07", "run-08"}.isdisjoint(run.run_id for run in state.runs())
+    state.close()
+
+
+def test_a_store_on_a_server_is_the_servers_to_restore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_STATE", "postgresql://u:pa55word@127.0.0.1:1/d")
+    with pytest.raises(SluiceError) as told:
+        rebuilt(load())
+    assert (told.value.exit_code, told.value.code) == (REFUSED, "state_rebuild_server")
 
 
 def test_a_rebuild_that_was_cut_off_after_it_set_the_old_one_aside_is_done_again(

@@ -100,8 +100,7 @@ def _rows(connection: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
             names = [name for name, *_ in cursor.description]
             for values in cursor:
                 row = dict(zip(names, values, strict=True))
-                if isinstance(row["seq"], int):
-                    found[row["seq"]] = row
+                found[row["seq"]] = row
             break
     return [found[seq] for seq in sorted(found)]
 
