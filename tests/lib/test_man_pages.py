@@ -52,7 +52,7 @@ def test_bash_completes_flags_and_words() -> None:
     )
     environment = {**os.environ, "PATH": f"{ROOT / 'bin'}:{os.environ['PATH']}"}
     told = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environment)
-    assert told.stdout.splitlines() == ["runs resolve", "--max-age"]
+    assert told.stdout.splitlines() == ["runs resolve rebuild", "--max-age"]
 
 
 def test_zsh_sets_its_completion_up_first_where_nobody_has() -> None:
