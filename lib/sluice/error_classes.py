@@ -46,12 +46,6 @@ def rule_for(message: str, adapter: str, rules: list[Rule]) -> Rule:
     return next(fitting, UNKNOWN)
 
 
-def classify(message: str, adapter: str, rules: list[Rule]) -> tuple[ErrorClass, str]:
-    """The class of an error message and why; permanent when no rule matches."""
-    rule = rule_for(message, adapter, rules)
-    return rule.error_class, rule.why
-
-
 def only_code_helps(message: str, adapter: str, rules: list[Rule]) -> bool:
     """Whether a rule says that the error is permanent: the same code would fail again, whatever else has changed."""
     found = (rule for rule in rules if rule.adapter in (None, adapter) and rule.pattern.search(message))

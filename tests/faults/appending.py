@@ -75,11 +75,10 @@ class Appending:
         with connect(self.target, tag="begin") as warehouse:
             for table in (*MODELS, "sluice_commit"):
                 warehouse.execute(f"drop table if exists {self._relation(warehouse, table)}")
-        self.state_path = self.folder / name / "state.sqlite"
         self.env = own_environment(self.lender) | {
             "DBT_PROJECT_DIR": str(self.folder), "SLUICE_LOG_DIR": str(self.folder / "logs"),
             "SLUICE_STATE_DIR": str(self.folder / "kept"),  # dbt's parse is the same for all
-            "SLUICE_STATE": f"{self.state_url}&schema={name}" if self.state_url else f"sqlite:{self.state_path}",
+            "SLUICE_STATE": f"{self.state_url}&schema={name}" if self.state_url else f"sqlite:{self.folder}/{name}/state.sqlite",
         }  # fmt: skip
 
     def state(self) -> State | None:

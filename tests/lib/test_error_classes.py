@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sluice import error_classes
-from sluice.error_classes import classify
+from sluice.error_classes import Rule, rule_for
 from sluice.errors import CONFIG, SluiceError
 
 CLICKHOUSE = "Database Error in model balances (models/balances.sql)\n  HTTPDriver for https://ch:8443 returned response code 500)\n  "
@@ -72,6 +72,11 @@ MESSAGES = [
     ("snowflake", "250001: Could not connect: [Errno 104] Connection reset by peer", "transient"),
     ("snowflake", "", "permanent"),
 ]  # fmt: skip
+
+
+def classify(message: str, adapter: str, rules: list[Rule]) -> tuple[str, str]:
+    rule = rule_for(message, adapter, rules)
+    return rule.error_class, rule.why
 
 
 @pytest.mark.parametrize(("adapter", "message", "expected"), MESSAGES)
