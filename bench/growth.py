@@ -1,7 +1,8 @@
 """Claim: cost grows as work grows: from 100 to 10,000 batches and from 10 to 5,000 models a batch takes the same time, within 20 %, and memory stays flat.
 
 One staged model among so many on DuckDB; each batch, a month of a stage, writes a row, and the rows are counted in the end. A batch is
-what all months of a run take more than the first, over their batches; memory is the most that the runner and all below it had (PSS).
+what lies between the first result and the last, over those after the first; memory is the most that the runner and all below it had
+(PSS). The largest run takes minutes, in which a machine may change: the others take a turn before it and one after, and their means count.
 
     bench/growth.py [BATCHES:MODELS...]
 """
@@ -12,6 +13,7 @@ import tempfile
 import time
 from datetime import date
 from pathlib import Path
+from statistics import mean
 from typing import NamedTuple
 
 import duckdb
@@ -21,7 +23,7 @@ from memory import resident_mb
 FIRST = date(1930, 1, 1)
 STAGE_MONTHS = 1000  # most months of a stage
 BATCHES, MODELS = 300, 10  # while the other grows
-SIZES = ["100:10", "1000:10", "10000:10", "300:10", "300:100", "300:1000", "300:5000"]
+SIZES = ["100:10", "300:10", "1000:10", "300:100", "300:1000", "300:5000", "10000:10"]  # the largest last
 STAGED = """{{ config(materialized='incremental', incremental_strategy='append', meta={'full_refresh': %s}) }}
 select date '{{ var("start_month", "1999-01-01") }}' as month, '{{ var("part", "") }}' as part -- {{ var('end_month', '') }}
 """
@@ -37,16 +39,19 @@ class Point(NamedTuple):
 def main() -> None:
     sizes = [tuple(map(int, size.split(":"))) for size in sys.argv[1:] or SIZES]
     figures: dict[str, float | str] = {}
-    points: list[Point] = []
-    for batches, models in sizes:
-        points.append(Point(batches, models, *measured(batches, models)))
-        figures[f"{batches} batches, {models} models: ms per batch"] = round(points[-1].batch_ms, 1)
-        figures[f"{batches} batches, {models} models: memory at most, MB"] = round(points[-1].most_mb)
-        print(points[-1], file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        projects = [Project(Path(folder, f"{batches}-{models}"), batches, models) for batches, models in sizes]
+        for project in [*projects, *([] if is_quick() else reversed(projects[:-1]))]:
+            print(project.run(), file=sys.stderr)
+        points = [project.point() for project in projects]
+    for point in points:
+        figures[f"{point.batches} batches, {point.models} models: ms per batch"] = round(point.batch_ms, 1)
+        figures[f"{point.batches} batches, {point.models} models: memory at most, MB"] = round(point.most_mb)
     for what, line in (("batches", over_batches(points)), ("models", over_models(points))):
         if len(line) > 1:
             times = [point.batch_ms for point in line]
             figures[f"slowest ÷ quickest batch over the number of {what}"] = round(max(times) / min(times), 2)
+    print(figures, file=sys.stderr)
     write("growth", "As work grows", (__doc__ or "").split("\n\n")[0], figures)
     if not is_quick():
         draw(points)
@@ -60,50 +65,48 @@ def over_models(points: list[Point]) -> list[Point]:
     return sorted((point for point in points if point.batches == BATCHES), key=lambda point: point.models)
 
 
-def measured(batches: int, models: int) -> tuple[float, float]:
-    """Milliseconds per batch, and MB at most."""
-    stages = max(1, batches // STAGE_MONTHS)
-    with tempfile.TemporaryDirectory() as folder:
-        env = project(Path(folder), models, stages)
-        run(env, 1, stages)  # dbt's parse, once
-        first_s, _ = run(env, 1, stages)
-        all_s, most_mb = run(env, batches // stages, batches)
-        with duckdb.connect(f"{folder}/sized.duckdb") as connection:
+class Project:
+    """So many models, the staged one among them, and what its runs of so many batches took."""
+
+    def __init__(self, root: Path, batches: int, models: int):
+        self.root, self.batches, self.models = root, batches, models
+        self.stages = max(1, batches // STAGE_MONTHS)
+        parts = [{"name": f"p{n}", "vars": {"part": f"p{n}"}} for n in range(self.stages)]
+        block = {"start_date": str(FIRST), "batch_months": 1, "stages": parts}
+        fill = {f"f{n % 100}/filler_{n:04}.sql": f"select {n} as n" for n in range(models - 1)}
+        self.env = sized_project(root, fill | {"staged.sql": STAGED % block})
+        self.runs: list[Point] = []
+
+    def run(self) -> Point:
+        """A full refresh of all batches."""
+        years, after = divmod(self.batches // self.stages - 1, 12)
+        last = date(FIRST.year + years, 1 + after, 15)
+        planner = subprocess.Popen(
+            [sys.executable, ROOT / "bin/plan-batches", "--select", "staged", "--to", str(last), "--allow", "G14"],
+            env=self.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        runner = subprocess.Popen(
+            [sys.executable, ROOT / "bin/run-dbt-batch"], env=self.env, stdin=planner.stdout, stdout=subprocess.PIPE
+        )
+        assert runner.stdout
+        done, most_mb, first, latest = 0, 0.0, 0.0, 0.0
+        for line in runner.stdout:
+            if b'"batch_result"' in line:
+                latest = time.monotonic()
+                first = first or latest
+                done += 1
+                if done % max(100, self.batches // 20) == 0:  # looking takes longer than a batch
+                    most_mb = max(most_mb, resident_mb(runner.pid))
+        assert runner.wait() == 0
+        with duckdb.connect(str(self.root / "sized.duckdb")) as connection:
             found = connection.execute("select count(*), count(distinct (month, part)) from staged").fetchone()
-        assert found == (batches, batches), f"{found} rows and distinct ones after {batches} batches"
-    return (all_s - first_s) / (batches - stages) * 1000, most_mb
+        assert found == (done, done) == (self.batches, self.batches), f"{found} rows and distinct ones, {done} batches"
+        self.runs.append(Point(self.batches, self.models, (latest - first) / (done - 1) * 1000, most_mb))
+        return self.runs[-1]
 
-
-def project(root: Path, models: int, stages: int) -> dict[str, str]:
-    """So many models, the one with so many stages among them, and the environment that names them."""
-    parts = [{"name": f"p{n}", "vars": {"part": f"p{n}"}} for n in range(stages)]
-    block = {"start_date": str(FIRST), "batch_months": 1, "stages": parts}
-    fill = {f"f{n % 100}/filler_{n:04}.sql": f"select {n} as n" for n in range(models - 1)}
-    return sized_project(root, fill | {"staged.sql": STAGED % block})
-
-
-def run(env: dict[str, str], months: int, batches: int) -> tuple[float, float]:
-    """Seconds of a full refresh of so many months, from the start of its plan, and MB at most. So many batches it must have."""
-    years, after = divmod(months - 1, 12)
-    last = date(FIRST.year + years, 1 + after, 15)
-    began = time.monotonic()
-    planner = subprocess.Popen(
-        [sys.executable, ROOT / "bin/plan-batches", "--select", "staged", "--to", str(last), "--allow", "G14"],
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    runner = subprocess.Popen(
-        [sys.executable, ROOT / "bin/run-dbt-batch"], env=env, stdin=planner.stdout, stdout=subprocess.PIPE
-    )
-    assert runner.stdout
-    done, most_mb = 0, 0.0
-    for line in runner.stdout:
-        if b'"batch_result"' in line:
-            done += 1
-            if done % max(100, batches // 20) == 0:  # looking takes longer than a batch
-                most_mb = max(most_mb, resident_mb(runner.pid))
-    assert runner.wait() == 0
-    assert done == batches, (done, batches)
-    return time.monotonic() - began, most_mb
+    def point(self) -> Point:
+        batch_ms = mean(run.batch_ms for run in self.runs)
+        return Point(self.batches, self.models, batch_ms, max(run.most_mb for run in self.runs))
 
 
 def draw(points: list[Point]) -> None:

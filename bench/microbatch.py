@@ -2,7 +2,7 @@
 
 Sixty months of one incremental model on DuckDB, in projects of 10, 100 and 500 models. `sluice` is plan-batches | run-dbt-batch,
 each batch with its own vars, state and resume; `microbatch` is one `dbt run` of the same SQL. A batch is what sixty take more
-than one, over 59; the start is a run of one batch, of files that did not change. The two take turns, five times; medians. Both must
+than one, over 59; the start is a run of one batch, of files that did not change. The two take turns, three times; medians. Both must
 leave the same rows. Processor time, of all processes, is given, too: it does not depend on who else is at work.
 
     bench/microbatch.py [MODELS...]
@@ -22,11 +22,8 @@ import duckdb
 from measure import ROOT, is_quick, sized_project, write
 
 SIZES = (10, 100, 500)
-TURNS = 5
-ONE, FEBRUARY = (
-    ("--select", "sluice", "--to", "2020-01-31"),
-    "2020-02-01",
-)  # a run of one batch: of us, and until when of dbt
+TURNS = 3
+ONE, FEBRUARY = ("--select", "sluice", "--to", "2020-01-31"), "2020-02-01"  # a run of one batch, of us and of dbt
 FIRST, LAST, MONTHS = "2020-01-01", "2024-12-31", 60
 SQL = "select day, symbol, sum(amount) as amount from {{ source('raw', 'events') }} %s group by day, symbol"
 WINDOW = """{% if var('start_month', none) %}

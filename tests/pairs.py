@@ -1,13 +1,15 @@
 """A project whose models can run two at a time, on a server: two that wait for nobody, one that reads both, one cumulative."""
 
-import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import yaml
+from faults.appending import own_environment
 
+from sluice.dbt_engine.loader_process import Lender
 from sluice.profiles import Credentials
 from sluice.warehouse import connect
 
@@ -41,8 +43,8 @@ def models(adapter: str, nap_s: float) -> dict[str, str]:
     }
 
 
-def make(folder: Path, server: Credentials, *, nap_s: float = 0.2) -> dict[str, str]:
-    """Write the project, and return the environment in which the commands work on it."""
+def make(folder: Path, server: Credentials, *, nap_s: float = 0.2, lender: Lender | None = None) -> dict[str, str]:
+    """Write the project, and return the environment in which the commands work on it, with the dbt of `lender` if `start` passes it on."""
     (folder / "models").mkdir(parents=True)
     for name, sql in models(server.adapter, nap_s).items():
         (folder / "models" / f"{name}.sql").write_text(sql)
@@ -50,13 +52,14 @@ def make(folder: Path, server: Credentials, *, nap_s: float = 0.2) -> dict[str, 
     place = {"dbname": server.database} if server.adapter == "postgres" else {}
     output = {"type": server.adapter, "schema": server.schema, "threads": 1, **place, **server.fields}
     (folder / "profiles.yml").write_text(yaml.safe_dump({"shop": {"target": "dev", "outputs": {"dev": output}}}))
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("SLUICE_", "DBT_"))}
-    return clean | {
+    return own_environment(lender) | {
         "DBT_PROJECT_DIR": str(folder), "SLUICE_STATE_DIR": str(folder / "state"), "SLUICE_LOG_DIR": str(folder / "logs"),
     }  # fmt: skip
 
 
-def start(env: dict[str, str], *plan_flags: str, workers: int, lent: bool = False) -> subprocess.Popen:
+def start(
+    env: dict[str, str], *plan_flags: str, workers: int, lent: bool = False, pass_fds: Sequence[int] = ()
+) -> subprocess.Popen:
     """The runner of what is planned, its plan in a file before it; `lent`: as a wave, whose loader is another's."""
     runner = [ROOT / "bin/run-dbt-batch", "--workers", str(workers)]
     plan = subprocess.run(
@@ -68,7 +71,7 @@ def start(env: dict[str, str], *plan_flags: str, workers: int, lent: bool = Fals
         planned.seek(0)
         return subprocess.Popen(
             [ROOT / "bin/each-wave", f"run-dbt-batch --workers {workers}"] if lent else runner,
-            env=env, stdin=planned, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=env, stdin=planned, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=pass_fds,
         )  # fmt: skip
 
 

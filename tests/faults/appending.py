@@ -32,9 +32,11 @@ MODELS = {
 }  # fmt: skip
 
 
-def own_environment(lender: Lender) -> dict[str, str]:
+def own_environment(lender: Lender | None = None) -> dict[str, str]:
     """A command's: nothing is set for Sluice and dbt, but that it is lent a loader."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SLUICE_", "DBT_"))}
+    if lender is None:
+        return clean
     return clean | {key: value for key, value in lender.environment.items() if key == "SLUICE_LENT_LOADER"}
 
 

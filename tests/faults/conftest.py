@@ -1,6 +1,13 @@
-"""The soak comes first: its nights follow one another, for longer than anything else takes."""
+"""All here is long; the soak comes first: its nights follow one another, for longer than anything else takes."""
+
+from pathlib import Path
 
 import pytest
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if Path(__file__).parent in item.path.parents:  # not where make test takes a sample
+        item.add_marker("long")
 
 
 @pytest.hookimpl(trylast=True)

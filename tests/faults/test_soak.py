@@ -56,6 +56,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     return clean | {
         "DBT_PROJECT_DIR": str(tmp_path), "SLUICE_DUCKDB_PATH": str(tmp_path / "soak.duckdb"), "PYTHONPATH": str(ROOT / "lib"),
         "SLUICE_STATE_DIR": str(tmp_path / "state"), "SLUICE_LOG_DIR": str(tmp_path / "logs"), "TZ": "UTC",
+        "NO_FAKE_STAT": "1",  # a night changes no file of the project
     }  # fmt: skip
 
 

@@ -118,16 +118,24 @@ def test_flipped_bytes_are_noticed_or_do_no_harm(store: Path, tmp_path: Path) ->
 
 def test_a_damaged_duckdb_that_holds_the_cursors_is_named_and_not_made_anew(tmp_path: Path) -> None:
     """What is changed where no check looks may pass, as one of these bytes in a text would; all else is 69 with the file's name."""
-    project, database = tmp_path / "project", tmp_path / "shop.duckdb"
+    project = tmp_path / "project"
     project.mkdir()
     (project / "dbt_project.yml").write_text("name: shop\nprofile: shop\n")
+    path = "{{ env_var('SLUICE_DUCKDB_PATH') }}"
     (project / "profiles.yml").write_text(
-        f"shop: {{target: dev, outputs: {{dev: {{type: duckdb, path: {database}}}}}}}\n"
+        f'shop: {{target: dev, outputs: {{dev: {{type: duckdb, path: "{path}"}}}}}}\n'
     )
     env = env_of(tmp_path) | {"DBT_PROJECT_DIR": str(project)}
     load, looks = ["sync-cursor", "load", "shop"], [["sync-cursor", "log", "--json"], ["sync-cursor", "state", "shop"]]
-    assert [one.code for one in run_all([Call(load, LOADED), *map(Call, looks)], env)] == [0, 0, 0]
-    good = database.read_bytes()
+    made = tmp_path / "shop.duckdb"
+
+    def of(database: Path) -> list[Call]:
+        place = {"SLUICE_DUCKDB_PATH": str(database)}
+        return [*(Call(look, env=place) for look in looks), Call(load, LOADED, place)]
+
+    *_, first = of(made)
+    assert [one.code for one in run_all([first, *of(made)], env)] == [0] * 4
+    good = made.read_bytes()
     dice = random.Random(f"{SEED} duckdb")
     damaged = [
         b"",
@@ -143,21 +151,24 @@ def test_a_damaged_duckdb_that_holds_the_cursors_is_named_and_not_made_anew(tmp_
         changed = bytearray(good)
         changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
         damaged.append(bytes(changed))
+    places = [tmp_path / "damaged" / str(number) / "shop.duckdb" for number in range(len(damaged))]
+    for place, content in zip(places, damaged, strict=True):
+        place.parent.mkdir(parents=True)
+        place.write_bytes(content)
+    said = iter(run_all([call for place in places for call in of(place)], env))
     became = {"right": 0, "named": 0}
-    for number, content in enumerate(damaged):
-        database.write_bytes(content)
-        for one in run_all([*map(Call, looks), Call(load, LOADED)], env):
+    for number, place in enumerate(places):
+        for one in (next(said) for _ in of(place)):
             assert "Traceback" not in one.err, (number, one.err)
             assert one.code == 69 or (number >= surely and one.code == 0), (number, one.code, one.err)
             if one.code == 69:
                 assert "target" in one.err and "(duckdb) of profile shop" in one.err, (number, one.err)
             if number < surely:
-                assert str(database) in one.err and "restore the file from a copy" in one.err, (number, one.err)
+                assert str(place) in one.err and "restore the file from a copy" in one.err, (number, one.err)
             became["named" if one.code else "right"] += 1
-    database.write_bytes(good)
-    assert [one.code for one in run_all([*map(Call, looks), Call(load, LOADED)], env)] == [0, 0, 0], (
-        "nothing is left beside it"
-    )
+        place.write_bytes(good)
+    mended = run_all([call for place in places for call in of(place)], env)
+    assert {one.code for one in mended} == {0}, "nothing is left beside them"
     figure("damaged files of DuckDB", files=len(damaged), commands=len(looks) + 1, **became)
 
 

@@ -135,7 +135,7 @@ def test_generated_streams(consumer: str, env: dict[str, str]) -> None:
     dice = random.Random(f"{SEED} {consumer} streams")
     reader = CONSUMERS[consumer]
     streams = [generated(dice, reader) for _ in range(many(20, 10_000))]
-    said = run_all([Call(reader.argv, stream) for stream in streams], env)
+    said = run_all([Call(reader.argv, stream) for stream in streams], env, in_a_row=50)
     told = [judge(stream, one) for stream, one in zip(streams, said, strict=True)]
     figure("generated streams", consumer=consumer, streams=len(told), refused=told.count("refused"), tracebacks=0)
 

@@ -285,6 +285,7 @@ def test_the_next_plan_begins_with_what_was_learned_and_grows_back(tmp_path: Pat
     assert runs.state.sizes("shop", "elsewhere") == {}
 
 
+@pytest.mark.sized
 @settings(max_examples=many(12, 400))
 @given(
     limit=st.integers(8, 300), kills=st.lists(st.integers(1, 60), max_size=6, unique=True), replace=st.booleans(),

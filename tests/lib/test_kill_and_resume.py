@@ -75,6 +75,7 @@ def processes_below(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.sized
 def test_a_refresh_that_is_killed_over_and_over_ends_in_the_same_tables(ledger: dict[str, str], tmp_path: Path):
     other = {"SLUICE_STATE_DIR": str(tmp_path / "other")}
     killed_over_and_over(ledger, other, f"sqlite:{ledger['SLUICE_STATE_DIR']}/state.sqlite", tmp_path)

@@ -94,6 +94,7 @@ def warehouse(tmp_path: Path) -> OnDuckDB:
     return OnDuckDB(tmp_path)
 
 
+@pytest.mark.sized
 def test_bars_and_emas_are_what_pandas_makes_of_the_same_prices_however_the_loads_were_cut(warehouse, made):
     warehouse.run(sample("2020-12-31", ids=many(2, 3)))
     warehouse.load(made)

@@ -12,6 +12,7 @@ from lengths import SEED, figure, many
 from test_kill_and_resume import processes_below
 from test_stops import LIMIT_S, until
 
+from sluice.dbt_engine.loader_process import Lender
 from sluice.profiles import Credentials
 from sluice.state import State
 from sluice.warehouse import connect
@@ -82,15 +83,17 @@ def test_whatever_is_killed_every_row_is_there_once(server: Credentials, tmp_pat
     figure("two workers killed", dialect=server.adapter, kills=kills, **of, rows_lost=0, rows_doubled=0)
 
 
-def test_a_stop_signal_ends_what_both_workers_run(server: Credentials, tmp_path: Path) -> None:
+def test_a_stop_signal_ends_what_both_workers_run(server: Credentials, tmp_path: Path, lender: Lender) -> None:
+    """Their dbt is one that the runner was lent, or, of two in ten, its own."""
     dice = random.Random(f"{SEED} stops {server.adapter}")
-    env = pairs.make(tmp_path / "project", server, nap_s=3.0 if server.adapter == "clickhouse" else 30.0)
+    nap_s = 3.0 if server.adapter == "clickhouse" else 30.0
+    env = pairs.make(tmp_path / "project", server, nap_s=nap_s, lender=lender)
     took_s = []
     flags: tuple[str, ...] = ()
     for number in range(many(1, 20)):
         signum = (signal.SIGINT, signal.SIGTERM)[number % 2]
         with connect(server, tag="watch") as watch:
-            runner = pairs.start(env, *flags, workers=2)
+            runner = pairs.start(env, *flags, workers=2, pass_fds=lender.pass_fds if number % 10 > 1 else ())
             flags = ("--resume",)
             try:
                 until(lambda: watch.value(AT_WORK[server.adapter]) == 2 or runner.poll() is not None, 120)
