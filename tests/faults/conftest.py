@@ -1,4 +1,4 @@
-"""All here is long; the soak comes first: its nights follow one another, for longer than anything else takes."""
+"""All here is long, but for what is sized; the soak comes first: its nights follow one another, for longer than anything else takes."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if Path(__file__).parent in item.path.parents:  # not where make test takes a sample
+    if Path(__file__).parent in item.path.parents and "sized" not in item.keywords:
         item.add_marker("long")
 
 

@@ -1,7 +1,6 @@
 """Commands run by the thousand: one process imports what they need, and forks a child for each, or for many in a row."""
 
 import gc
-import logging
 import os
 import pickle
 import runpy
@@ -133,7 +132,6 @@ def _run(call: Call, files: list[IO[bytes]]) -> int:
         for number, file in enumerate(files):
             os.dup2(file.fileno(), number)
         os.environ |= call.env
-        logging.getLogger("sluice").handlers.clear()
         script = str(ROOT / "bin" / call.argv[0])
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate("rww"))
         sys.argv = [script, *call.argv[1:]]

@@ -35,6 +35,7 @@ TRIED = list(JUMPS)[: many(1, len(JUMPS))]
 SHORT = timedelta(minutes=8)  # what is done at one setting of the clock takes less
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("jump", TRIED)
 def test_no_plan_changes_inside_a_run(jump: str, ledger: dict[str, str], tmp_path: Path) -> None:
     zone, before, after = JUMPS[jump]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from builders import a_batch, a_plan
 from faults.forks import Call, run_all
 from lengths import SEED, figure, many
@@ -37,6 +38,7 @@ def corpus(count: int) -> list[str]:
 TEXTS = corpus(many(16, 300))
 
 
+@pytest.mark.sized
 def test_as_names_and_as_values_in_each_dialect(target: Credentials) -> None:
     names = [text for text in TEXTS if text.strip() and len(text.encode()) < 60]
     if target.adapter == "clickhouse":  # a table there is a folder, and takes its time
@@ -84,6 +86,7 @@ def stream(**fields: Any) -> bytes:
     return b"\n".join([*lines, b'{"type":"summary","command":"before"}']) + b"\n"
 
 
+@pytest.mark.sized
 def test_in_records_and_flags(tmp_path: Path) -> None:
     """No file beside ours, no shell, no traceback."""
     home = tmp_path / "home"

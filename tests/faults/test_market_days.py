@@ -20,6 +20,8 @@ from test_market import (  # noqa: F401
 )
 from test_warehouse_engines import OnPostgres
 
+pytestmark = pytest.mark.long  # what is imported from tests/lib, too
+
 pytest_plugins = ["servers"]
 
 

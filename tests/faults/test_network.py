@@ -45,6 +45,7 @@ class Line:
             self.proxy.arm("")
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("fault", [FAULTS[0], *(pytest.param(fault, marks=pytest.mark.long) for fault in FAULTS[1:])])
 def test_to_postgres(fault: str, postgres: Postgres, lender: Lender, tmp_path: Path) -> None:
     with Proxy(postgres.port) as proxy:

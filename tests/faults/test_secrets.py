@@ -12,6 +12,8 @@ import pytest
 import yaml
 from lengths import figure
 
+pytestmark = pytest.mark.sized
+
 ROOT = Path(__file__).resolve().parents[2]
 PLANTED = {
     "profile password": "pr0file-Passw0rd/+x",

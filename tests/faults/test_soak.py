@@ -16,7 +16,7 @@ from clock import Clock
 from lengths import figure, many
 from test_kill_and_resume import ROOT
 
-NIGHTS = int(os.environ.get("SLUICE_TEST_NIGHTS", many(6, 365)))
+NIGHTS = int(os.environ.get("SLUICE_TEST_NIGHTS", many(4, 365)))
 TROUBLE = many(3, 50)  # every so many nights
 LARGEST_STATE_BYTES, MOST_GROWTH_BYTES = 20_000_000, 20_000_000
 MODELS = {
@@ -60,6 +60,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
+@pytest.mark.sized
 def test_a_year_of_nights(env: dict[str, str], tmp_path: Path) -> None:
     clock = Clock(tmp_path / "clock")
     env |= clock.environment

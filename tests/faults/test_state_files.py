@@ -11,6 +11,8 @@ from lengths import SEED, figure, many
 
 from sluice.state import State
 
+pytestmark = pytest.mark.sized
+
 # Every command that opens the store; a planner of an empty project would not come so far.
 READERS = [
     ["sluice-state", "runs", "--json"],

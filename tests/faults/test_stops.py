@@ -38,7 +38,7 @@ CONFIG = (
 pytest_plugins = ["servers"]
 
 
-@pytest.fixture(params=["clickhouse", "postgres"])
+@pytest.fixture(params=["postgres", pytest.param("clickhouse", marks=pytest.mark.long)])
 def server(request: pytest.FixtureRequest) -> Credentials:
     return request.getfixturevalue(f"{request.param}_target")
 
@@ -66,6 +66,7 @@ def until(true: Callable[[], object], limit_s: float) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.sized
 def test_a_stop_signal_ends_the_statement_and_the_run(server: Credentials, env: dict[str, str], lender: Lender) -> None:
     """The dbt is one that the runner was lent, or, of two in ten, its own."""
     dice = random.Random(f"{SEED} {server.adapter}")

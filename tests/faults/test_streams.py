@@ -12,6 +12,8 @@ from faults.forks import Call, Said, run_all
 from lengths import SEED, figure, many
 from test_pipe import mutated
 
+pytestmark = pytest.mark.sized
+
 PLAN, BATCHES = a_plan([a_batch(window=None)])
 RECORDS = [PLAN, *BATCHES, a_result(BATCHES[0]), a_result(BATCHES[0], "failed", error="x")]
 SUMMARY = b'{"type":"summary","command":"before"}'

@@ -39,6 +39,7 @@ def test_whichever_call_is_the_last(
     ends_as_if_nothing_had_been(Appending(target, tmp_path, lender), target.adapter, call, fault, most)
 
 
+@pytest.mark.sized
 def test_whichever_message_to_the_state_is_the_last(
     postgres: Postgres, duckdb_target: Credentials, lender: Lender, tmp_path: Path
 ) -> None:
