@@ -1,8 +1,8 @@
 """Claim: cost grows as work grows: from 100 to 10,000 batches and from 10 to 5,000 models a batch takes the same time, within 20 %, and memory stays flat.
 
 One staged model among so many on DuckDB; each batch, a month of a stage, writes a row, and the rows are counted in the end. A batch is
-what lies between the first result and the last, over those after the first; memory is the most that the runner and all below it had
-(PSS). The largest run takes minutes, in which a machine may change: the others take a turn before it and one after, and their means count.
+the median of what lies between a result and the next; memory is the most that the runner and all below it had (PSS). The largest
+run takes minutes, in which a machine may change: the others take a turn before it and one after, and the means of both count.
 
     bench/growth.py [BATCHES:MODELS...]
 """
@@ -12,8 +12,9 @@ import sys
 import tempfile
 import time
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import NamedTuple
 
 import duckdb
@@ -89,19 +90,21 @@ class Project:
             [sys.executable, ROOT / "bin/run-dbt-batch"], env=self.env, stdin=planner.stdout, stdout=subprocess.PIPE
         )
         assert runner.stdout
-        done, most_mb, first, latest = 0, 0.0, 0.0, 0.0
+        at_s: list[float] = []
+        most_mb = 0.0
         for line in runner.stdout:
             if b'"batch_result"' in line:
-                latest = time.monotonic()
-                first = first or latest
-                done += 1
+                at_s.append(time.monotonic())
+                done = len(at_s)
                 if done % max(100, self.batches // 20) == 0:  # looking takes longer than a batch
                     most_mb = max(most_mb, resident_mb(runner.pid))
         assert runner.wait() == 0
         with duckdb.connect(str(self.root / "sized.duckdb")) as connection:
             found = connection.execute("select count(*), count(distinct (month, part)) from staged").fetchone()
-        assert found == (done, done) == (self.batches, self.batches), f"{found} rows and distinct ones, {done} batches"
-        self.runs.append(Point(self.batches, self.models, (latest - first) / (done - 1) * 1000, most_mb))
+        assert found == (self.batches, self.batches), f"{found} rows and distinct ones"
+        assert len(at_s) == self.batches, f"{len(at_s)} results"
+        batch_s = median(after - before for before, after in pairwise(at_s))
+        self.runs.append(Point(self.batches, self.models, batch_s * 1000, most_mb))
         return self.runs[-1]
 
     def point(self) -> Point:
