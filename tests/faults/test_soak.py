@@ -60,7 +60,6 @@ def env(tmp_path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-@pytest.mark.sized
 def test_a_year_of_nights(env: dict[str, str], tmp_path: Path) -> None:
     clock = Clock(tmp_path / "clock")
     env |= clock.environment
