@@ -74,6 +74,15 @@ def bound(statement: str, **values: object) -> str:
     return re.sub(r"(?<!:):([a-z_]+)\b", lambda name: _literal(values[name[1]]), statement)
 
 
+def given_to_dbt(args: list[str]) -> list[str]:
+    """The statements that RUN_DBT_PROJECT puts together for a project called shop."""
+    put_together = re.search(r"statement := (.*?);\n", snowflake.statement("run_dbt_project"), re.DOTALL)
+    assert put_together
+    expression = re.sub(r"\b(args|project_name)\b", r":\1", put_together[1])
+    built = ask(*({"run": f"SELECT {bound(expression, args=text, project_name='shop')}"} for text in args))
+    return [answer["rows"][0][0] for answer in built]
+
+
 def _literal(value: object) -> str:
     if isinstance(value, str):
         return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

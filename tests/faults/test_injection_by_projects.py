@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import yaml
-from emulated import ask, bound
+from emulated import ask, bound, given_to_dbt
 from faults.appending import own_environment
 from faults.forks import Call, run_all
 from faults.test_injection import TEXTS
@@ -146,15 +146,11 @@ def test_as_variables_of_make(tmp_path: Path) -> None:
 
 def test_inside_snowflake_on_its_emulator() -> None:
     """What is given to dbt stays inside its literal, and a name that is none is refused."""
-    source = snowflake.statement("run_dbt_project")
-    put_together = re.search(r"statement := (.*?);\n", source, re.DOTALL)
-    is_a_name = re.search(r"IF \(NOT (REGEXP_LIKE\(.*?\))\) THEN", source)
-    assert put_together and is_a_name
-    expression = re.sub(r"\b(args|project_name)\b", r":\1", put_together[1])
+    is_a_name = re.search(r"IF \(NOT (REGEXP_LIKE\(.*?\))\) THEN", snowflake.statement("run_dbt_project"))
+    assert is_a_name
     # The emulator takes $name for a variable of the session even inside a literal; Snowflake does not.
     given = [text for text in TEXTS if not re.search(r"\$[A-Za-z]", text)]
-    built = ask(*({"run": f"SELECT {bound(expression, args=text, project_name='shop')}"} for text in given))
-    statements = [answer["rows"][0][0] for answer in built]
+    statements = given_to_dbt(given)
     assert {statement.partition("ARGS = ")[0] for statement in statements} == {"EXECUTE DBT PROJECT shop "}
     literals = ask(*({"run": f"SELECT {statement.partition('ARGS = ')[2]}"} for statement in statements))
     assert [answer["rows"] for answer in literals] == [[[text]] for text in given]

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -66,6 +67,25 @@ def until(true: Callable[[], object], limit_s: float) -> float:
     return time.monotonic() - began
 
 
+def stopped(
+    runner: subprocess.Popen, signum: int, at_work: Callable[[], int], statements: int, wait_s: float
+) -> tuple[float, bytes]:
+    """Stop the runner so long after so many statements run; the seconds until none does, and what it wrote on stdout."""
+    try:
+        until(lambda: at_work() >= statements or runner.poll() is not None, 120)
+        time.sleep(wait_s)
+        runner.send_signal(signum)
+        gone_s = until(lambda: not at_work(), 20)
+        out, err = runner.communicate(timeout=60)
+    finally:
+        runner.kill()
+    assert not at_work()
+    assert runner.returncode == 128 + signum, err.decode()
+    assert b"go on with: plan-batches --resume" in err
+    assert b"Traceback" not in err
+    return gone_s, out
+
+
 @pytest.mark.sized
 def test_a_stop_signal_ends_the_statement_and_the_run(server: Credentials, env: dict[str, str], lender: Lender) -> None:
     """The dbt is one that the runner was lent, or, of two in ten, its own."""
@@ -84,20 +104,11 @@ def test_a_stop_signal_ends_the_statement_and_the_run(server: Credentials, env: 
                 [ROOT / "bin/run-dbt-batch"], env=env, stdin=planned, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 pass_fds=lender.pass_fds if number % 10 > 1 else (),
             )  # fmt: skip
-            try:
-                until(lambda: watch.value(RUNNING[server.adapter]) or runner.poll() is not None, 120)
-                time.sleep(dice.uniform(0, 0.3))
-                runner.send_signal(signum)
-                took_s.append(until(lambda: not watch.value(RUNNING[server.adapter]), 20))
-                out, err = runner.communicate(timeout=60)
-            finally:
-                runner.kill()
-            assert not watch.value(RUNNING[server.adapter])
-        assert runner.returncode == 128 + signum, err.decode()
+            at_work = partial(watch.value, RUNNING[server.adapter])
+            gone_s, out = stopped(runner, signum, at_work, 1, dice.uniform(0, 0.3))
+        took_s.append(gone_s)
         results = [record for record in map(msgspec.json.decode, out.splitlines()) if record["type"] == "batch_result"]
         assert [result["status"] for result in results] == ["cancelled"], "no further batch"
-        assert b"go on with: plan-batches --resume" in err
-        assert b"Traceback" not in err
     with connect(server, tag="look") as watch:
         named = {"schema": server.schema, "name": "slow"}
         there = watch.value(

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from emulated import ask, bound, decisions, log, run
+from emulated import ask, bound, decisions, given_to_dbt, log, run
 from restarts import NOW, History, Log
 from test_restart import FAILS, FULL, NAMES, SECONDS, SPOILED, a_retry, a_run, decided
 
@@ -148,12 +148,8 @@ def test_what_the_procedure_writes_is_what_the_history_shows() -> None:
 
 
 def test_what_is_given_to_dbt_stays_inside_its_literal() -> None:
-    put_together = re.search(r"statement := (.*?);\n", snowflake.statement("run_dbt_project"), re.DOTALL)
-    assert put_together
     given = ["build", "build --vars '{\"a\": 1}'", "x' ; drop table t --", "back\\slash\\", "\\'"]
-    expression = re.sub(r"\b(args|project_name)\b", r":\1", put_together[1])
-    built = ask(*({"run": f"SELECT {bound(expression, args=args, project_name='shop')}"} for args in given))
-    statements = [answer["rows"][0][0] for answer in built]
+    statements = given_to_dbt(given)
     assert statements[0] == "EXECUTE DBT PROJECT shop ARGS = 'build'"
     literals = ask(*({"run": f"SELECT {statement.partition('ARGS = ')[2]}"} for statement in statements))
     assert [answer["rows"] for answer in literals] == [[[args]] for args in given]
