@@ -412,7 +412,7 @@ def _clean(text: str) -> str:
 
 def _tell(name: str, problem: Any, ctx: Context | None) -> None:
     """An error for a person on stderr, and in the log."""
-    from sluice.log import clear_line, one_line, tell
+    from sluice.log import one_line, tell
 
     text = _clean(problem.message)
     lines = [
@@ -420,7 +420,6 @@ def _tell(name: str, problem: Any, ctx: Context | None) -> None:
     ]
     if problem.hint:
         lines.append(f"  try: {one_line(_clean(problem.hint))}")
-    clear_line(sys.stderr)
     tell("\n".join(lines))
     if ctx is not None:
         ctx.log.error("%s: %s", problem.code, text, extra={"file_only": True})

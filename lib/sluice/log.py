@@ -88,17 +88,18 @@ def setup(command: str, config: Config, *, verbose: bool, quiet: bool, keep: boo
     return logger
 
 
-def clear_line(stream: IO[str]) -> None:
-    """A progress bar may stand on the terminal's line, this command's or that of another one of the pipe."""
-    with suppress(OSError, ValueError):  # a stream that is gone is told of by who writes to it
-        if stream.isatty() and os.environ.get("TERM") != "dumb":
-            stream.write("\r\x1b[2K")
+def over_a_bar(text: str, stream: IO[str]) -> str:
+    """`text`, on a terminal with what clears its line before: a progress bar may stand there, this command's or another's.
+
+    Write it at once, its line's end with it: in between the bar would be drawn again, and `text` would stand behind it.
+    """
+    return f"\r\x1b[2K{text}" if stream.isatty() and os.environ.get("TERM") != "dumb" else text
 
 
 def tell(text: str) -> None:
     """A line on stderr, for people; lost where that cannot be written: what a command does is not for it to decide."""
-    with suppress(OSError):
-        print(text, file=sys.stderr)
+    with suppress(OSError, ValueError):
+        sys.stderr.write(over_a_bar(text, sys.stderr) + "\n")
 
 
 class _ToPeople(logging.StreamHandler):
@@ -108,12 +109,13 @@ class _ToPeople(logging.StreamHandler):
         stream = self.stream
         if getattr(sys.stderr, "rich_proxied_file", None) is stream:
             self.stream = sys.stderr
-        else:
-            clear_line(stream)
         try:
             super().emit(record)
         finally:
             self.stream = stream
+
+    def format(self, record: logging.LogRecord) -> str:
+        return over_a_bar(super().format(record), self.stream)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A stderr that cannot be written, on a full disk say, leaves nobody to tell; logging itself would try with a traceback."""

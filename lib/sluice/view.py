@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.control import Control
 from rich.markup import escape
+from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
-from sluice.log import clear_line, one_line
+from sluice.log import one_line
 from sluice.records import (
     Batch,
     BatchResult,
@@ -44,6 +46,8 @@ from sluice.records import (
 _STYLES = {"ok": "green", "failed": "bold red", "skipped": "yellow", "cancelled": "yellow", "dry_run": "cyan",
            "warn": "yellow", "fail": "bold red", "SUCCESS": "green", "FAILED": "bold red", "CANCELLED": "yellow", "RUNNING": "cyan"}  # fmt: skip
 
+_CLEAR_LINE = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
+
 
 class Screen:
     """Takes records like a Writer and shows them; lines that were only to be passed on are for nobody here."""
@@ -57,10 +61,10 @@ class Screen:
         show = _VIEWS.get(type(record))
         if show is not None:
             record = _harmless(record)
-            if sys.stderr.isatty():
-                clear_line(self._console.file)
-            show(self, record)
-            self._console.file.flush()
+            with self._console:  # written at once: in between a bar would be drawn again
+                if sys.stderr.isatty():
+                    self._console.control(_CLEAR_LINE)
+                show(self, record)
 
     def copy(self, line: bytes) -> None:
         """Show what failed or was left out in the commands before; a progress bar tells of the rest, unless `shows_all`."""

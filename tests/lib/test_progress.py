@@ -142,6 +142,40 @@ def test_a_warning_stands_on_a_line_of_its_own_above_the_bar() -> None:
     assert "x: a word in between" in on_a_terminal(WARNED)
 
 
+def test_nothing_stands_behind_a_bar_that_is_drawn_at_the_same_time() -> None:
+    """rich draws ten times in a second; here it draws all the time, and meets whatever a line leaves open."""
+    code = (
+        HEAD
+        + """
+import threading
+from builders import a_plan, a_result, months_of
+from sluice.view import Screen
+plan, batches = a_plan(months_of(months=2))
+over, screen = threading.Event(), Screen(2)
+with progress.counting("models", 100) as count:
+    def draw():
+        while not over.is_set():
+            count._bar.refresh()
+    drawing = threading.Thread(target=draw)
+    if hasattr(count, "_bar"):
+        drawing.start()
+    for seq in range(100):
+        screen.write(plan)
+        screen.write(a_result(batches[1], "failed"))
+        log.tell(f"told {seq}")
+    over.set()
+"""
+    )
+    world = {**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}:{ROOT / 'tests'}"}
+    seen, alone = (
+        watched([sys.executable, "-c", code.replace(HEAD, HEAD + before)], world)
+        for before in ("", "progress.be_quiet(True)\n")
+    )
+    assert len(bars(seen)) > 100, "the bar was hardly drawn"
+    assert (seen.exit_code, [line for line in seen.left if line]) == (0, [line for line in alone.left if line])
+    assert "told 99" in alone.left
+
+
 @pytest.mark.parametrize("code", [COUNTED, UNCOUNTED, PARSING])
 def test_silence_without_a_terminal_and_with_quiet(code: str) -> None:
     world = {**os.environ, "PYTHONPATH": str(ROOT / "lib")}
