@@ -18,9 +18,9 @@ def many(sample: int, everything: int) -> int:
 
 
 def figure(name: str, **numbers: Any) -> None:
-    """Append what a whole run has shown; a sample leaves none."""
-    if not EVERYTHING:
-        return
-    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "figure": name, "seed": SEED, **numbers}
+    """Append what was shown. `make test` and `make test-faults` begin the file anew; bench/results keeps the latter's."""
+    length = "everything" if EVERYTHING else "sample"
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"at": at, "figure": name, "length": length, "seed": SEED, **numbers}
     with open(_FIGURES, "ab") as figures:
         figures.write(msgspec.json.encode(line) + b"\n")

@@ -1,4 +1,4 @@
-"""All here is long, but for what is sized; the soak comes first: its nights follow one another, for longer than anything else takes.
+"""All here is long, but for what is sized; what takes longest comes first, for its parts follow one another.
 
 What fails says why at once: the whole takes an hour, and who ends it before would not know.
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from lengths import EVERYTHING
 
+LONGEST = ("test_soak", "test_killed_at_random_points_it_ends")
+
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     if Path(__file__).parent in item.path.parents and "sized" not in item.keywords:
@@ -17,8 +19,19 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: "test_soak" not in item.nodeid)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """xdist gives each worker an equal part of the list, one after the other; those that are done steal from others' ends."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    first = [item for item in items if any(name in item.nodeid for name in LONGEST)]
+    rest = [item for item in items if item not in first]
+    items[:] = [
+        item
+        for worker in range(workers)
+        for item in (
+            *first[worker::workers],
+            *rest[len(rest) * worker // workers : len(rest) * (worker + 1) // workers],
+        )
+    ]
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,6 +8,7 @@ from datetime import date
 
 import pytest
 from gaps import END, ENGINES, ROOT, Gap
+from lengths import figure
 
 pytest_plugins = ["servers", "gaps"]
 
@@ -46,7 +47,7 @@ def test_killed_at_random_points_it_ends_in_what_a_build_from_scratch_gives(engi
         assert gap.zeros() == 0
         assert gap.relations() == built, f"after {kills} kills, in life {lives}"
         assert not gap.was_begun, "nothing is left to resume"
-    print(f"{engine}: {kills} kills in {lives} refills")
+    figure("kills in refills", engine=engine, kills=kills, refills=lives, wrong_tables=0)
 
 
 def test_two_passes_double_the_supply_of_the_bundled_warehouse_and_waves_put_it_right(open_gap):

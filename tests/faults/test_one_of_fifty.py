@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from builders import a_plan
+from lengths import figure
 from servers import Postgres
 from test_kill_and_resume import ROOT, TO, results
 
@@ -70,9 +71,10 @@ def test_one_of_fifty_gets_the_job_in_every_round(url: str) -> None:
         outcomes = [outcome for number, outcome, _ in told if number == round_]
         assert sorted(outcomes) == [0] + [BUSY] * (RIVALS - 1), (round_, outcomes)
     refused = sorted(took_s for _, outcome, took_s in told if outcome == BUSY)
-    print(
-        f"refused after s: median {refused[len(refused) // 2]:.3f}, p95 {refused[len(refused) * 95 // 100]:.3f}, most {refused[-1]:.3f}"
-    )
+    figure(
+        "one of fifty", state=url.partition(":")[0], rounds=ROUNDS, rivals=RIVALS, winners=ROUNDS,
+        refused_p50_s=round(refused[len(refused) // 2], 3), refused_most_s=round(refused[-1], 3),
+    )  # fmt: skip
 
 
 def test_of_fifty_commands_one_works(url: str, ledger: dict[str, str], tmp_path: Path) -> None:

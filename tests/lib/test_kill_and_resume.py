@@ -13,6 +13,7 @@ import duckdb
 import msgspec
 import pytest
 from history import effects, events, wrong
+from lengths import figure
 
 from sluice.profiles import Credentials
 from sluice.state import State
@@ -133,6 +134,7 @@ def killed_over_and_over(ledger: dict[str, str], other: dict[str, str], state_ur
     with connect(Credentials("duckdb", "ledger", "dev", "ledger", "main", fields=path), tag="judge") as warehouse:
         assert wrong(events(state), effects(warehouse, "ledger", "main"), batches) == []
     state.close()
+    figure("kills of a refresh", state=state_url.partition(":")[0], kills=kills, batches=total, wrong=0, wrong_tables=0)
 
 
 @pytest.mark.long
