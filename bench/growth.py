@@ -2,7 +2,8 @@
 
 One staged model among so many on DuckDB; each batch, a month of a stage, writes a row, and the rows are counted in the end. A batch is
 the median of what lies between a result and the next; memory is the most that the runner and all below it had (PSS). The largest
-run takes minutes, in which a machine may change: the others take a turn before it and one after, and the means of both count.
+run takes minutes, in which a machine may change by more than is claimed: all runs are open at once, and go on by turns, a tenth
+of each.
 
     bench/growth.py [BATCHES:MODELS...]
 """
@@ -12,9 +13,9 @@ import sys
 import tempfile
 import time
 from datetime import date
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import NamedTuple
 
 import duckdb
@@ -24,7 +25,9 @@ from memory import resident_mb
 FIRST = date(1930, 1, 1)
 STAGE_MONTHS = 1000  # most months of a stage
 BATCHES, MODELS = 300, 10  # while the other grows
-SIZES = ["100:10", "300:10", "1000:10", "300:100", "300:1000", "300:5000", "10000:10"]  # the largest last
+SIZES = ["100:10", "300:10", "1000:10", "10000:10", "300:100", "300:1000", "300:5000"]
+ROUNDS = 10
+AHEAD = 8  # batches
 STAGED = """{{ config(materialized='incremental', incremental_strategy='append', meta={'full_refresh': %s}) }}
 select date '{{ var("start_month", "1999-01-01") }}' as month, '{{ var("part", "") }}' as part -- {{ var('end_month', '') }}
 """
@@ -42,8 +45,9 @@ def main() -> None:
     figures: dict[str, float | str] = {}
     with tempfile.TemporaryDirectory() as folder:
         projects = [Project(Path(folder, f"{batches}-{models}"), batches, models) for batches, models in sizes]
-        for project in [*projects, *([] if is_quick() else reversed(projects[:-1]))]:
-            print(project.run(), file=sys.stderr)
+        for _ in range(ROUNDS):
+            for project in projects:
+                project.advance()
         points = [project.point() for project in projects]
     for point in points:
         figures[f"{point.batches} batches, {point.models} models: ms per batch"] = round(point.batch_ms, 1)
@@ -67,49 +71,59 @@ def over_models(points: list[Point]) -> list[Point]:
 
 
 class Project:
-    """So many models, the staged one among them, and what its runs of so many batches took."""
+    """So many models, the staged one among them, and a full refresh of so many batches that goes on when it is told to."""
 
     def __init__(self, root: Path, batches: int, models: int):
+        """The runner is started, and has read the plan's head."""
         self.root, self.batches, self.models = root, batches, models
-        self.stages = max(1, batches // STAGE_MONTHS)
-        parts = [{"name": f"p{n}", "vars": {"part": f"p{n}"}} for n in range(self.stages)]
+        stages = max(1, batches // STAGE_MONTHS)
+        parts = [{"name": f"p{n}", "vars": {"part": f"p{n}"}} for n in range(stages)]
         block = {"start_date": str(FIRST), "batch_months": 1, "stages": parts}
         fill = {f"f{n % 100}/filler_{n:04}.sql": f"select {n} as n" for n in range(models - 1)}
-        self.env = sized_project(root, fill | {"staged.sql": STAGED % block})
-        self.runs: list[Point] = []
-
-    def run(self) -> Point:
-        """A full refresh of all batches."""
-        years, after = divmod(self.batches // self.stages - 1, 12)
+        env = sized_project(root, fill | {"staged.sql": STAGED % block})
+        years, after = divmod(batches // stages - 1, 12)
         last = date(FIRST.year + years, 1 + after, 15)
-        planner = subprocess.Popen(
+        planned = subprocess.run(
             [sys.executable, ROOT / "bin/plan-batches", "--select", "staged", "--to", str(last), "--allow", "G14"],
-            env=self.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True,
         )  # fmt: skip
-        runner = subprocess.Popen(
-            [sys.executable, ROOT / "bin/run-dbt-batch"], env=self.env, stdin=planner.stdout, stdout=subprocess.PIPE
+        self._plan = iter(planned.stdout.splitlines(keepends=True))
+        self._runner = subprocess.Popen(
+            [sys.executable, ROOT / "bin/run-dbt-batch"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        assert runner.stdout
+        self._give(1)
+        self._between_s: list[float] = []
+        self._most_mb = 0.0
+
+    def advance(self) -> None:
+        """A round: its share of the batches. A few lie in the pipe ahead, as a planner's do."""
+        assert self._runner.stdout
+        share = self.batches // ROUNDS
+        self._give(min(AHEAD, share))
         at_s: list[float] = []
-        most_mb = 0.0
-        for line in runner.stdout:
+        while len(at_s) < share:
+            line = self._runner.stdout.readline()
+            assert line, f"the runner ended after {len(at_s)} of {share} batches"
             if b'"batch_result"' in line:
                 at_s.append(time.monotonic())
-                done = len(at_s)
-                if done % max(100, self.batches // 20) == 0:  # looking takes longer than a batch
-                    most_mb = max(most_mb, resident_mb(runner.pid))
-        assert runner.wait() == 0
+                if len(at_s) <= share - AHEAD:
+                    self._give(1)
+        self._between_s += [after - before for before, after in pairwise(at_s)]
+        self._most_mb = max(self._most_mb, resident_mb(self._runner.pid))
+
+    def point(self) -> Point:
+        """What it took, when its plan has come to the end and its rows are there."""
+        self._runner.communicate(b"".join(self._plan))
+        assert self._runner.returncode == 0
         with duckdb.connect(str(self.root / "sized.duckdb")) as connection:
             found = connection.execute("select count(*), count(distinct (month, part)) from staged").fetchone()
         assert found == (self.batches, self.batches), f"{found} rows and distinct ones"
-        assert len(at_s) == self.batches, f"{len(at_s)} results"
-        batch_s = median(after - before for before, after in pairwise(at_s))
-        self.runs.append(Point(self.batches, self.models, batch_s * 1000, most_mb))
-        return self.runs[-1]
+        return Point(self.batches, self.models, median(self._between_s) * 1000, self._most_mb)
 
-    def point(self) -> Point:
-        batch_ms = mean(run.batch_ms for run in self.runs)
-        return Point(self.batches, self.models, batch_ms, max(run.most_mb for run in self.runs))
+    def _give(self, lines: int) -> None:
+        assert self._runner.stdin
+        self._runner.stdin.write(b"".join(islice(self._plan, lines)))
+        self._runner.stdin.flush()
 
 
 def draw(points: list[Point]) -> None:
