@@ -147,12 +147,12 @@ class Gap:
         assert b"Traceback" not in err, err.decode()
         return records(out)
 
-    def refill_killed_at(self, chance: random.Random, longest_s: float) -> bool:
+    def refill_killed_at(self, chance: random.Random, within_s: float) -> bool:
         """A refill, or the rest of one, in which processes are killed -9 at a random moment. False when it was over before."""
         started = self.start(**({"RESUME": "1"} if self.was_begun else {}))
         killed = 0
         try:
-            started.wait(chance.uniform(0, longest_s))
+            started.wait(chance.uniform(0, within_s))
         except subprocess.TimeoutExpired:
             victims = processes_below(started.pid)
             # One process, or all of them at once as a power cut would.
