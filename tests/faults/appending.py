@@ -2,13 +2,13 @@
 
 import os
 import subprocess
-import tempfile
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 import msgspec
 import yaml
+from faults.forks import Call, Commands
 from history import effects, events, wrong
 
 from sluice.dbt_engine.loader_process import Lender
@@ -16,7 +16,6 @@ from sluice.profiles import Credentials
 from sluice.state import State
 from sluice.warehouse import connect
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS = 20  # a month
 NUMBERS = {
     "duckdb": "range(1, 21) as numbers (n)",
@@ -46,7 +45,7 @@ class Appending:
 
     target: Credentials
     folder: Path
-    lender: Lender
+    commands: Commands
     port: int | None = None
     state_url: str = ""
     batches: list[dict] = field(default_factory=list)  # of the latest plan from the beginning
@@ -77,11 +76,12 @@ class Appending:
         with connect(self.target, tag="begin") as warehouse:
             for table in (*MODELS, "sluice_commit"):
                 warehouse.execute(f"drop table if exists {self._relation(warehouse, table)}")
-        self.env = own_environment(self.lender) | {
+        self.own = {
             "DBT_PROJECT_DIR": str(self.folder), "SLUICE_LOG_DIR": str(self.folder / "logs"),
             "SLUICE_STATE_DIR": str(self.folder / "kept"),  # dbt's parse is the same for all
             "SLUICE_STATE": f"{self.state_url}&schema={name}" if self.state_url else f"sqlite:{self.folder}/{name}/state.sqlite",
         }  # fmt: skip
+        self.env = self.commands.env | self.own
 
     def state(self) -> State | None:
         return State.open_existing(self.env["SLUICE_STATE"])
@@ -107,13 +107,7 @@ class Appending:
     def command(
         self, name: str, *flags: str, given: bytes = b"", tracer: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[bytes]:
-        with tempfile.TemporaryFile() as stdin:
-            stdin.write(given)
-            stdin.seek(0)
-            return subprocess.run(
-                [*tracer, ROOT / "bin" / name, *flags], env=self.env, stdin=stdin, capture_output=True, timeout=180,
-                pass_fds=self.lender.pass_fds,
-            )  # fmt: skip
+        return self.commands.run(Call([name, *flags], given, self.own), tracer)
 
     def tables(self) -> dict[str, list[tuple]]:
         with connect(self.target, tag="look") as warehouse:

@@ -5,12 +5,24 @@ What fails says why at once: the whole takes an hour, and who ends it before wou
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faults.appending import own_environment
+from faults.forks import Commands
 from lengths import EVERYTHING
 
+from sluice.dbt_engine.loader_process import Lender
+
 LONGEST = ("test_soak", "test_killed_at_random_points_it_ends")
+
+
+@pytest.fixture(scope="module")
+def commands(lender: Lender) -> Iterator[Commands]:
+    """Of a module: all are lent one dbt."""
+    with Commands(own_environment(lender), lender.pass_fds) as commands:
+        yield commands
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -1,4 +1,7 @@
-"""Commands run by the thousand: one process imports what they need, and forks a child for each, or for many in a row."""
+"""Commands run by the thousand: one process imports what they need, and forks a child for each, or for many in a row.
+
+That is a quarter of what a command costs that is started by itself. Whoever is to be killed or traced is started so.
+"""
 
 import gc
 import os
@@ -8,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +38,7 @@ class Call:
     argv: list[str]
     given: bytes = b""
     env: dict[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
 
 
 Answer = tuple[int, bytes, str]  # exit code, stdout, stderr
@@ -49,23 +53,62 @@ class Said:
     err: str
 
 
-def run_all(calls: list[Call], env: dict[str, str], in_a_row: int = 1) -> list[Said]:
-    """What each call said, in order. `in_a_row`: so many share a child, which costs a quarter, and what one leaves behind in it."""
-    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answers:
-        pickle.dump((in_a_row, [(call.argv, call.given, call.env) for call in calls]), asked)
-        asked.seek(0)
-        subprocess.run(
-            [ROOT / ".venv/bin/python", __file__], stdin=asked, stdout=answers,
-            env=env, check=True,
+class Commands:
+    """The process that forks them, in the environment that all have, with the files that all inherit. A context manager."""
+
+    def __init__(self, env: dict[str, str], pass_fds: Sequence[int] = ()):
+        self.env, self.pass_fds = env, pass_fds
+        self._process = subprocess.Popen(
+            [ROOT / ".venv/bin/python", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, pass_fds=pass_fds
         )  # fmt: skip
-        answers.seek(0)
+
+    def __enter__(self) -> "Commands":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+    def say(self, calls: list[Call], in_a_row: int = 1) -> list[Said]:
+        """What each said, in order. `in_a_row`: so many share a child, which costs a quarter again, and what one leaves behind in it."""
+        asked, answers = self._process.stdin, self._process.stdout
+        assert asked and answers
+        pickle.dump((in_a_row, [(call.argv, call.given, call.env, call.cwd) for call in calls]), asked)
+        asked.flush()
         return [Said(*answer) for answer in pickle.load(answers)]
+
+    def run(self, call: Call, tracer: Sequence[str] = ()) -> subprocess.CompletedProcess[bytes]:
+        """One of them; under a tracer it is a process that was started by itself."""
+        if not tracer:
+            [said] = self.say([call])
+            return subprocess.CompletedProcess(call.argv, said.code, said.out, said.err.encode())
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(call.given)
+            stdin.seek(0)
+            return subprocess.run(
+                [*tracer, ROOT / "bin" / call.argv[0], *call.argv[1:]], env=self.env | call.env, stdin=stdin,
+                capture_output=True, timeout=180, pass_fds=self.pass_fds, cwd=call.cwd,
+            )  # fmt: skip
+
+
+def run_all(calls: list[Call], env: dict[str, str], in_a_row: int = 1) -> list[Said]:
+    """What each call said, in order, of a process of their own."""
+    with Commands(env) as commands:
+        return commands.say(calls, in_a_row)
 
 
 def _main() -> None:
-    in_a_row, asked = pickle.load(sys.stdin.buffer)
-    calls = [Call(*call) for call in asked]
     sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "lib")]
+    while True:
+        try:
+            in_a_row, asked = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        pickle.dump(_answers([Call(*call) for call in asked], in_a_row), sys.stdout.buffer)
+        sys.stdout.flush()
+
+
+def _answers(calls: list[Call], in_a_row: int) -> list[Answer]:
     for script in {call.argv[0] for call in calls}:
         for module in (
             "pkgutil",
@@ -77,10 +120,7 @@ def _main() -> None:
             __import__(module)
     gc.freeze()  # a collection in a child would copy all of it
     rows = [calls[at : at + in_a_row] for at in range(0, len(calls), in_a_row)]
-    pickle.dump(
-        [said for row in rows for said in (_alone(row[0]) if in_a_row == 1 else _one_after_another(row))],
-        sys.stdout.buffer,
-    )
+    return [said for row in rows for said in (_alone(row[0]) if in_a_row == 1 else _one_after_another(row))]
 
 
 def _alone(call: Call) -> list[Answer]:
@@ -132,6 +172,7 @@ def _run(call: Call, files: list[IO[bytes]]) -> int:
         for number, file in enumerate(files):
             os.dup2(file.fileno(), number)
         os.environ |= call.env
+        os.chdir(call.cwd or os.curdir)
         script = str(ROOT / "bin" / call.argv[0])
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate("rww"))
         sys.argv = [script, *call.argv[1:]]

@@ -11,11 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from faults.appending import ROOT, Appending
+from faults.appending import Appending
+from faults.forks import ROOT, Commands
 from lengths import SEED, figure, many
 from test_kill_and_resume import processes_below
 
-from sluice.dbt_engine.loader_process import Lender
 from sluice.profiles import Credentials
 
 pytest_plugins = ["servers"]
@@ -23,10 +23,12 @@ pytest_plugins = ["servers"]
 PLAN = ["--to", "2024-12-31"]  # 24 batches
 
 
-def test_killed_over_and_over_the_history_is_as_it_must_be(target: Credentials, lender: Lender, tmp_path: Path) -> None:
+def test_killed_over_and_over_the_history_is_as_it_must_be(
+    target: Credentials, commands: Commands, tmp_path: Path
+) -> None:
     """Its dbt is its own here, not lent: what is killed may be that, too."""
     dice = random.Random(f"{SEED} {target.adapter} kills")
-    shop = Appending(target, tmp_path, lender)
+    shop = Appending(target, tmp_path, commands)
     shop.begin("whole")
     began = time.monotonic()
     assert run(shop, shop.planned(*PLAN), None, dice) == 0

@@ -15,12 +15,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from faults.appending import Appending
+from faults.forks import Commands
 from lengths import SEED, figure, many
 from proxy import Proxy
 from servers import Postgres
 
 from sluice.clickhouse_server import ClickHouseServer
-from sluice.dbt_engine.loader_process import Lender
 from sluice.profiles import Credentials
 
 pytest_plugins = ["servers"]
@@ -50,27 +50,27 @@ class Line:
 
 @pytest.mark.sized
 @pytest.mark.parametrize("fault", [FAULTS[0], *(pytest.param(fault, marks=pytest.mark.long) for fault in FAULTS[1:])])
-def test_to_postgres(fault: str, postgres: Postgres, lender: Lender, tmp_path: Path) -> None:
+def test_to_postgres(fault: str, postgres: Postgres, commands: Commands, tmp_path: Path) -> None:
     with Proxy(postgres.port) as proxy:
-        shop = Appending(on_postgres(postgres), tmp_path, lender, proxy.port)
+        shop = Appending(on_postgres(postgres), tmp_path, commands, proxy.port)
         ends_in_the_same_tables(Line(shop, proxy), fault, "postgres")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_to_clickhouse(fault: str, clickhouse: ClickHouseServer, lender: Lender, tmp_path: Path) -> None:
+def test_to_clickhouse(fault: str, clickhouse: ClickHouseServer, commands: Commands, tmp_path: Path) -> None:
     clickhouse.query(f"CREATE DATABASE IF NOT EXISTS {SCHEMA}")
     fields = {"host": "127.0.0.1", "port": clickhouse.http_port, "user": "default", "password": ""}
     target = Credentials("clickhouse", "shop", "dev", None, SCHEMA, fields=fields)
     with Proxy(clickhouse.http_port) as proxy:
-        shop = Appending(target, tmp_path, lender, proxy.port)
+        shop = Appending(target, tmp_path, commands, proxy.port)
         ends_in_the_same_tables(Line(shop, proxy), fault, "clickhouse")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_to_the_state_on_postgres(fault: str, postgres: Postgres, lender: Lender, tmp_path: Path) -> None:
+def test_to_the_state_on_postgres(fault: str, postgres: Postgres, commands: Commands, tmp_path: Path) -> None:
     with Proxy(postgres.port) as proxy:
         url = f"postgresql://test:unasked@127.0.0.1:{proxy.port}/postgres?sslmode=disable"
-        shop = Appending(on_postgres(postgres), tmp_path, lender, state_url=url)
+        shop = Appending(on_postgres(postgres), tmp_path, commands, state_url=url)
         ends_in_the_same_tables(Line(shop, proxy), fault, "state on postgres")
 
 

@@ -30,18 +30,20 @@ soak:
   target: dev
   outputs: {dev: {type: duckdb, path: "{{ env_var('SLUICE_DUCKDB_PATH') }}", schema: main, threads: 1}}
 """
-LEND = """
-import subprocess, sys
+NIGHT = """
+import sys
+from pathlib import Path
+from faults.forks import Call, Commands
 from sluice.dbt_engine.loader_process import Lender
-with Lender() as lender:
+with Lender() as lender, Commands(lender.environment, lender.pass_fds) as commands:
     print(lender._loader.pid, flush=True)
-    for line in sys.stdin:
-        plan, out = line.split()
-        with open(plan, "rb") as stdin, open(out, "wb") as stdout:
-            code = subprocess.run(
-                [sys.argv[1], "--continue-on-error"], stdin=stdin, stdout=stdout, env=lender.environment, pass_fds=lender.pass_fds
-            ).returncode
-        print(code, flush=True)
+    for _ in sys.stdin:
+        plan = commands.run(Call(["plan-daily"]))
+        assert plan.returncode == 0, plan.stderr.decode()
+        night = commands.run(Call(["run-dbt-batch", "--continue-on-error"], plan.stdout))
+        Path("plan").write_bytes(plan.stdout)
+        Path("out").write_bytes(night.stdout)
+        print(night.returncode, flush=True)
 """
 
 
@@ -54,7 +56,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "profiles.yml").write_text(PROFILES)
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "DBT_"))}
     return clean | {
-        "DBT_PROJECT_DIR": str(tmp_path), "SLUICE_DUCKDB_PATH": str(tmp_path / "soak.duckdb"), "PYTHONPATH": str(ROOT / "lib"),
+        "DBT_PROJECT_DIR": str(tmp_path), "SLUICE_DUCKDB_PATH": str(tmp_path / "soak.duckdb"), "PYTHONPATH": f"{ROOT / 'lib'}:{ROOT / 'tests'}",
         "SLUICE_STATE_DIR": str(tmp_path / "state"), "SLUICE_LOG_DIR": str(tmp_path / "logs"), "TZ": "UTC",
         "NO_FAKE_STAT": "1",  # a night changes no file of the project
     }  # fmt: skip
@@ -65,30 +67,24 @@ def test_a_year_of_nights(env: dict[str, str], tmp_path: Path) -> None:
     env |= clock.environment
     change(env, "create table trouble (n int)")
     clock.set("2025-01-01T02:00:00")
-    lender = subprocess.Popen(
-        clock.under(ROOT / ".venv/bin/python", "-c", LEND, ROOT / "bin/run-dbt-batch"), env=env, text=True,
+    nights = subprocess.Popen(
+        clock.under(ROOT / ".venv/bin/python", "-c", NIGHT), env=env, text=True, cwd=tmp_path,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    loader = int(lender.stdout.readline())
-    plan, out = tmp_path / "plan", tmp_path / "out"
+    loader = int(nights.stdout.readline())
     retried, failed, rss_bytes = [], [], []
     for number in range(NIGHTS):
         night = date(2025, 1, 1) + timedelta(days=number)
         clock.set(f"{night}T02:00:00")
         in_trouble = number % TROUBLE == TROUBLE - 1
         change(env, "insert into trouble values (1)" if in_trouble else "delete from trouble")
-        plan.write_bytes(
-            subprocess.run(
-                clock.under(ROOT / "bin/plan-daily"), env=env, capture_output=True, timeout=120, check=True
-            ).stdout
-        )
-        decision = msgspec.json.decode(plan.read_bytes().splitlines()[0])
-        lender.stdin.write(f"{plan} {out}\n")
-        lender.stdin.flush()
-        code = int(lender.stdout.readline())
+        print(night, file=nights.stdin, flush=True)
+        code = int(nights.stdout.readline() or -1)
+        assert code >= 0, nights.stderr.read()
+        decision = msgspec.json.decode((tmp_path / "plan").read_bytes().splitlines()[0])
         told = {
             record["model"].rsplit(".", 1)[-1]: record
-            for record in map(msgspec.json.decode, out.read_bytes().splitlines())
+            for record in map(msgspec.json.decode, (tmp_path / "out").read_bytes().splitlines())
             if record["type"] == "batch_result"
         }
         if failed and failed[-1] == night - timedelta(days=1):
@@ -103,8 +99,8 @@ def test_a_year_of_nights(env: dict[str, str], tmp_path: Path) -> None:
             assert code == 0 and all(result["status"] == "ok" for result in told.values()), night
         assert all(result["ended_at"].startswith(str(night)) for result in told.values()), night
         rss_bytes.append(resident_bytes(loader))
-    lender.stdin.close()
-    assert lender.wait(30) == 0 and "Traceback" not in lender.stderr.read()
+    nights.stdin.close()
+    assert nights.wait(30) == 0 and "Traceback" not in nights.stderr.read()
 
     expected = [(date(2025, 1, 1) + timedelta(days=n),) for n in range(NIGHTS)]
     with duckdb.connect(env["SLUICE_DUCKDB_PATH"]) as connection:

@@ -13,13 +13,13 @@ import msgspec
 import pytest
 import yaml
 from faults.appending import own_environment
+from faults.forks import ROOT, Call, Commands
 from lengths import SEED, figure, many
 
 from sluice.dbt_engine.loader_process import Lender
 from sluice.profiles import Credentials
 from sluice.warehouse import connect
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 3.0
 SLEEP = {
     "postgres": "select date '2024-01-01' as day, 1 as n from pg_sleep(60)",
@@ -87,14 +87,16 @@ def stopped(
 
 
 @pytest.mark.sized
-def test_a_stop_signal_ends_the_statement_and_the_run(server: Credentials, env: dict[str, str], lender: Lender) -> None:
+def test_a_stop_signal_ends_the_statement_and_the_run(
+    server: Credentials, env: dict[str, str], commands: Commands
+) -> None:
     """The dbt is one that the runner was lent, or, of two in ten, its own."""
     dice = random.Random(f"{SEED} {server.adapter}")
     took_s = []
     flags = ["--to", "2024-03-31", "--incremental-only"]
     for number in range(many(2, 100)):
         signum = (signal.SIGINT, signal.SIGTERM)[number % 2]
-        plan = subprocess.run([ROOT / "bin/plan-batches", *flags], env=env, capture_output=True, timeout=120)
+        plan = commands.run(Call(["plan-batches", *flags], env=env))
         assert plan.returncode == 0, plan.stderr.decode()
         flags = ["--resume"]
         with tempfile.TemporaryFile() as planned, connect(server, tag="watch") as watch:
@@ -102,7 +104,7 @@ def test_a_stop_signal_ends_the_statement_and_the_run(server: Credentials, env: 
             planned.seek(0)
             runner = subprocess.Popen(
                 [ROOT / "bin/run-dbt-batch"], env=env, stdin=planned, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                pass_fds=lender.pass_fds if number % 10 > 1 else (),
+                pass_fds=commands.pass_fds if number % 10 > 1 else (),
             )  # fmt: skip
             at_work = partial(watch.value, RUNNING[server.adapter])
             gone_s, out = stopped(runner, signum, at_work, 1, dice.uniform(0, 0.3))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from faults.appending import Appending
+from faults.forks import Commands
 from lengths import EVERYTHING, SEED, figure, many
 from servers import Postgres
 
-from sluice.dbt_engine.loader_process import Lender
 from sluice.profiles import Credentials
 
 pytest_plugins = ["servers"]
@@ -32,20 +32,20 @@ def test_whichever_call_is_the_last(
     call: str,
     fault: str,
     target: Credentials,
-    lender: Lender,
+    commands: Commands,
     tmp_path: Path,
 ) -> None:
     most = MOST[target.adapter].get(call)
-    ends_as_if_nothing_had_been(Appending(target, tmp_path, lender), target.adapter, call, fault, most)
+    ends_as_if_nothing_had_been(Appending(target, tmp_path, commands), target.adapter, call, fault, most)
 
 
 @pytest.mark.sized
 def test_whichever_message_to_the_state_is_the_last(
-    postgres: Postgres, duckdb_target: Credentials, lender: Lender, tmp_path: Path
+    postgres: Postgres, duckdb_target: Credentials, commands: Commands, tmp_path: Path
 ) -> None:
     """Of a state on a server. What fails on the way there is tests/faults/test_network.py's."""
     url = f"postgresql://test:unasked@127.0.0.1:{postgres.port}/postgres?sslmode=disable"
-    shop = Appending(duckdb_target, tmp_path, lender, state_url=url)
+    shop = Appending(duckdb_target, tmp_path, commands, state_url=url)
     ends_as_if_nothing_had_been(shop, "state on postgres", "sendto", "killed", 30)
 
 

@@ -10,7 +10,6 @@ import random
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +17,10 @@ from pathlib import Path
 import duckdb
 import msgspec
 import pytest
-from faults.appending import ROOT, own_environment
+from faults.forks import Call, Commands
 from faults.test_system_calls import CALLS, FAULTS
 from lengths import SEED, figure, many
 from test_delivery import TOKEN, BotApi
-
-from sluice.dbt_engine.loader_process import Lender
 
 STOCK = """{{ config(materialized='incremental', incremental_strategy='append', unique_key=['day', 'n'], meta={
     'full_refresh': {'start_date': '2024-01-01'}, 'checks': [{'check': 'no_duplicate', 'key': ['day', 'n']}]}) }}
@@ -53,23 +50,17 @@ class World:
 
     folder: Path
     project: Path
-    lender: Lender
+    commands: Commands
     settings: dict[str, str] = field(default_factory=dict)
 
     def run(
         self, *command: str, given: bytes = b"", tracer: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[bytes]:
-        env = own_environment(self.lender) | {
+        own = {
             "DBT_PROJECT_DIR": str(self.project), "SLUICE_LOG_DIR": str(self.folder / "logs"),
             "SLUICE_STATE_DIR": str(self.project / "kept"), "SLUICE_STATE": f"sqlite:{self.folder}/state/state.sqlite",
         } | self.settings  # fmt: skip
-        with tempfile.TemporaryFile() as stdin:
-            stdin.write(given)
-            stdin.seek(0)
-            return subprocess.run(
-                [*tracer, ROOT / "bin" / command[0], *command[1:]], env=env, stdin=stdin, capture_output=True, timeout=120,
-                pass_fds=self.lender.pass_fds, cwd=self.folder,
-            )  # fmt: skip
+        return self.commands.run(Call([*command], given, own, self.folder), tracer)
 
     def said(self, *command: str, given: bytes = b"") -> bytes:
         """What it says when all is well."""
@@ -237,12 +228,12 @@ def api() -> Iterator[BotApi]:
 
 @pytest.mark.parametrize("prepare", SCRIPTS, ids=lambda one: one.__name__.replace("_", "-"))
 def test_whichever_call_is_the_last(
-    prepare: Callable[[World, BotApi], Work], project: Path, lender: Lender, api: BotApi, tmp_path: Path
+    prepare: Callable[[World, BotApi], Work], project: Path, commands: Commands, api: BotApi, tmp_path: Path
 ) -> None:
     folder, made = project.parent / "world", tmp_path / "made"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    world = World(folder, project, lender)
+    world = World(folder, project, commands)
     world.query("create table given (n int)")
     work = prepare(world, api)
     world = replace(world, settings=work.settings)
