@@ -39,6 +39,11 @@ def own_environment(lender: Lender | None = None) -> dict[str, str]:
     return clean | {key: value for key, value in lender.environment.items() if key == "SLUICE_LENT_LOADER"}
 
 
+def has_ended(state: State | None) -> bool:
+    """Whether all that was begun is done: a runner that is killed in its last moment leaves nothing to go on with."""
+    return state is not None and bool(state.runs()) and not state.unfinished()
+
+
 @dataclass
 class Appending:
     """The project on one target. `port`, of a proxy on the way there; `state_url`, else the state is a file."""

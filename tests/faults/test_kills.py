@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from faults.appending import Appending
+from faults.appending import Appending, has_ended
 from faults.forks import ROOT, Commands
 from lengths import SEED, figure, many
 from test_kill_and_resume import processes_below
@@ -31,24 +31,28 @@ def test_killed_over_and_over_the_history_is_as_it_must_be(
     shop = Appending(target, tmp_path, commands)
     shop.begin("whole")
     began = time.monotonic()
-    assert run(shop, shop.planned(*PLAN), None, dice) == 0
+    assert run(shop, shop.planned(*PLAN), None, dice) == (0, False)
     whole_s = time.monotonic() - began
     assert shop.judged() == []
-    shop.begin("killed")
-    kills, most = 0, many(2, 20)
-    while True:
-        plan = shop.planned(*(["--resume"] if shop.has_begun() else PLAN))
-        code = run(shop, plan, dice.uniform(0.2, 1) * whole_s if kills < most else None, dice)
-        if code == 0:
-            break
-        kills += 1
-        assert kills < 3 * most, "it never ends"
-    assert shop.judged() == []
-    figure("kills at random moments", dialect=target.adapter, batches=len(shop.batches), kills=kills, wrong=0)
+    kills = lives = 0
+    most = many(2, 20)
+    while kills < most:
+        lives += 1
+        assert lives <= 4 * most, f"only {kills} kills hit what was running"
+        shop.begin(f"life_{lives}")
+        code = None
+        while code != 0 and not has_ended(shop.state()):
+            plan = shop.planned(*(["--resume"] if shop.has_begun() else PLAN))
+            code, killed = run(shop, plan, dice.uniform(0.1, 0.5) * whole_s if kills < most else None, dice)
+            assert code == 0 or killed
+            kills += killed
+        assert shop.judged() == []
+    of = {"batches": len(shop.batches), "kills": kills, "lives": lives}
+    figure("kills at random moments", dialect=target.adapter, **of, wrong=0, wrong_tables=0)
 
 
-def run(shop: Appending, plan: bytes, after_s: float | None, dice: random.Random) -> int:
-    """How the runner ended that was killed, or had one of its processes killed, after so many seconds."""
+def run(shop: Appending, plan: bytes, after_s: float | None, dice: random.Random) -> tuple[int, bool]:
+    """How the runner ended, and whether it, or one of its processes, was there to be killed after so many seconds."""
     env = {key: value for key, value in shop.env.items() if key != "SLUICE_LENT_LOADER"}
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
         stdin.write(plan)
@@ -56,16 +60,18 @@ def run(shop: Appending, plan: bytes, after_s: float | None, dice: random.Random
         runner = subprocess.Popen(
             [ROOT / "bin/run-dbt-batch"], env=env, stdin=stdin, stdout=subprocess.DEVNULL, stderr=stderr
         )
+        killed = False
         try:
             runner.wait(after_s)
         except subprocess.TimeoutExpired:
             victims = processes_below(runner.pid)
             try:
                 os.kill(dice.choice([runner.pid, *victims]), signal.SIGKILL)
+                killed = True
             except ProcessLookupError:
                 pass
         code = runner.wait(120)
         stderr.seek(0)
         said = stderr.read()
         assert b"Traceback" not in said, said.decode()
-        return code
+        return code, killed

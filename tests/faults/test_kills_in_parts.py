@@ -68,7 +68,7 @@ def test_a_run_in_parts_that_is_killed_over_and_over_ends_in_the_same_rows(tmp_p
             "select count(*), count(distinct (symbol, day)), min(n), max(n) from heavy"
         ).fetchone()
     assert found == (DAYS * 2, DAYS * 2, MOST, MOST)
-    assert kills
+    assert kills >= wanted // 2
     figure("kills in parts", kills=kills)
 
 

@@ -3,12 +3,14 @@
 import os
 import random
 import signal
+import subprocess
 import time
 from functools import partial
 from pathlib import Path
 
 import pairs
 import pytest
+from faults.appending import has_ended
 from lengths import SEED, figure, many
 from test_kill_and_resume import processes_below
 from test_stops import LIMIT_S, stopped, until
@@ -33,9 +35,29 @@ def server(request: pytest.FixtureRequest) -> Credentials:
     return request.getfixturevalue(f"{request.param}_target")
 
 
-def has_begun(env: dict[str, str]) -> bool:
-    state = State.open_existing(f"sqlite:{env['SLUICE_STATE_DIR']}/state.sqlite")
-    return state is not None and bool(state.unfinished())
+def state_of(env: dict[str, str]) -> State | None:
+    return State.open_existing(f"sqlite:{env['SLUICE_STATE_DIR']}/state.sqlite")
+
+
+def killed_at_random(runner: subprocess.Popen, server: Credentials, dice: random.Random) -> tuple[int | None, bytes]:
+    """The process that was killed, the runner or one below it, and what it had said; none when all was over before."""
+    assert runner.stdout
+    seen = b""
+    for _ in range(dice.randint(0, 3)):
+        seen += (line := runner.stdout.readline())
+        if not line or b'"summary"' in line:
+            break
+    if dice.random() < 0.7:  # in the middle of something
+        with connect(server, tag="watch") as watch:
+            until(lambda: watch.value(AT_WORK[server.adapter]) or runner.poll() is not None, 60)
+    time.sleep(dice.uniform(0, 0.2))
+    victims = processes_below(runner.pid)
+    victim = runner.pid if dice.random() < 0.4 else dice.choice(victims)
+    try:
+        os.kill(victim, signal.SIGKILL)
+    except ProcessLookupError:
+        return None, seen
+    return victim, seen
 
 
 def test_whatever_is_killed_every_row_is_there_once(server: Credentials, tmp_path: Path) -> None:
@@ -45,42 +67,33 @@ def test_whatever_is_killed_every_row_is_there_once(server: Credentials, tmp_pat
     _, err = runner.communicate(timeout=300)
     assert runner.returncode == 0, err.decode()
     whole = pairs.tables(server)
-    with connect(server, tag="clear") as connection:
-        for name in pairs.TABLES:
-            connection.execute(f"drop table {connection.relation(None, server.schema, name)}")
-
     kills, of = 0, {"the runner": 0, "a process of dbt": 0}
-    flags: tuple[str, ...] = ()
-    wanted = many(2, 25)
-    for _ in range(4 * wanted):
-        runner = pairs.start(env, *flags, workers=2)
-        assert runner.stdout
-        seen = b""
-        if kills < wanted:
-            for _ in range(dice.randint(0, 3)):
-                seen += (line := runner.stdout.readline())
-                if not line or b'"summary"' in line:
-                    break
-            if dice.random() < 0.7:  # in the middle of something
-                with connect(server, tag="watch") as watch:
-                    until(lambda: watch.value(AT_WORK[server.adapter]) or runner.poll() is not None, 60)
-            time.sleep(dice.uniform(0, 0.2))
-            victims = processes_below(runner.pid)
-            victim = runner.pid if dice.random() < 0.4 else dice.choice(victims)
-            try:
-                os.kill(victim, signal.SIGKILL)
-                kills += 1
-                of["the runner" if victim == runner.pid else "a process of dbt"] += 1
-            except ProcessLookupError:
-                pass
-        rest, err = runner.communicate(timeout=300)
-        pairs.results((seen + rest).rpartition(b"\n")[0])  # whole lines, whatever was killed
-        assert b"Traceback" not in err, err.decode()
-        if runner.returncode == 0:
-            break
-        flags = ("--resume",) if has_begun(env) else ()
-    assert runner.returncode == 0, err.decode()
-    assert pairs.tables(server) == whole
+    wanted, lives = many(2, 12), 0
+    while kills < wanted:
+        lives += 1
+        assert lives <= 4 * wanted, f"only {kills} kills hit what was running"
+        with connect(server, tag="clear") as connection:
+            for name in pairs.TABLES:
+                connection.execute(f"drop table {connection.relation(None, server.schema, name)}")
+        life = env | {"SLUICE_STATE_DIR": str(tmp_path / f"life-{lives}")}
+        flags: tuple[str, ...] = ()
+        code = None
+        while code != 0 and not has_ended(state_of(life)):
+            runner = pairs.start(life, *flags, workers=2)
+            victim, seen = None, b""
+            if kills < wanted:
+                victim, seen = killed_at_random(runner, server, dice)
+                if victim is not None:
+                    kills += 1
+                    of["the runner" if victim == runner.pid else "a process of dbt"] += 1
+            rest, err = runner.communicate(timeout=300)
+            code = runner.returncode
+            pairs.results((seen + rest).rpartition(b"\n")[0])  # whole lines, whatever was killed
+            assert b"Traceback" not in err, err.decode()
+            assert code == 0 or victim is not None, err.decode()
+            state = state_of(life)
+            flags = ("--resume",) if state is not None and state.unfinished() else ()
+        assert pairs.tables(server) == whole
     figure("two workers killed", dialect=server.adapter, kills=kills, **of, rows_lost=0, rows_doubled=0)
 
 
