@@ -31,19 +31,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """xdist gives each worker an equal part of the list, one after the other; those that are done steal from others' ends."""
-    workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    first = [item for item in items if any(name in item.nodeid for name in LONGEST)]
-    rest = [item for item in items if item not in first]
-    items[:] = [
-        item
-        for worker in range(workers)
-        for item in (
-            *first[worker::workers],
-            *rest[len(rest) * worker // workers : len(rest) * (worker + 1) // workers],
-        )
-    ]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
 
 
 @pytest.hookimpl(trylast=True)
