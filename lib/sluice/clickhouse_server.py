@@ -27,19 +27,22 @@ PACKAGE = "chdb-core"
 INSTALL = ".venv/bin/pip install --no-deps --require-hashes -r requirements-clickhouse.txt"
 SERVE = "import sys; from sluice.clickhouse_server import _serve; _serve()"
 
-# query_log and part_log are written every half second: a test that reads them must not wait for seven.
+# query_log and part_log are written every other second: a test that reads them must not wait for seven. Not more often:
+# what is written there is a part, which is written there. Nor does an idle server
+# wake a hundred times a second for its log and its memory: several of them share a machine in tests.
 CONFIG = """<clickhouse>
   <display_name>{token}</display_name>
   <http_port>{http_port}</http_port>
   <tcp_port>{native_port}</tcp_port>
   <listen_host>127.0.0.1</listen_host>
   <users_config>{folder}/users.xml</users_config>
-  <logger><level>warning</level><log>{folder}/server.log</log><errorlog>{folder}/error.log</errorlog></logger>
-  <query_log><database>system</database><table>query_log</table><flush_interval_milliseconds>500</flush_interval_milliseconds></query_log>
-  <part_log><database>system</database><table>part_log</table><flush_interval_milliseconds>500</flush_interval_milliseconds></part_log>
+  <logger><async>false</async><errorlog>{folder}/error.log</errorlog></logger>
+  <query_log><database>system</database><table>query_log</table><flush_interval_milliseconds>2000</flush_interval_milliseconds></query_log>
+  <part_log><database>system</database><table>part_log</table><flush_interval_milliseconds>2000</flush_interval_milliseconds></part_log>
   <remote_servers>
     <solo><shard><replica><host>127.0.0.1</host><port>{native_port}</port></replica></shard></solo>
   </remote_servers>
+  <memory_worker_period_ms>1000</memory_worker_period_ms>
   {extra}
 </clickhouse>
 """

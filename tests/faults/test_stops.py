@@ -90,7 +90,7 @@ def stopped(
 def test_a_stop_signal_ends_the_statement_and_the_run(
     server: Credentials, env: dict[str, str], commands: Commands
 ) -> None:
-    """The dbt is one that the runner was lent, or, of two in ten, its own."""
+    """The dbt is one that the runner was lent, or, of one in ten, its own."""
     dice = random.Random(f"{SEED} {server.adapter}")
     took_s = []
     flags = ["--to", "2024-03-31", "--incremental-only"]
@@ -104,7 +104,7 @@ def test_a_stop_signal_ends_the_statement_and_the_run(
             planned.seek(0)
             runner = subprocess.Popen(
                 [ROOT / "bin/run-dbt-batch"], env=env, stdin=planned, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                pass_fds=commands.pass_fds if number % 10 > 1 else (),
+                pass_fds=commands.pass_fds if number % 20 > 1 else (),
             )  # fmt: skip
             at_work = partial(watch.value, RUNNING[server.adapter])
             gone_s, out = stopped(runner, signum, at_work, 1, dice.uniform(0, 0.3))

@@ -26,17 +26,10 @@ PLAN = ["--to", "2024-02-29"]
 MOST = {"duckdb": {"pwrite64": 24}, "postgres": dict.fromkeys(CALLS, 4), "clickhouse": dict.fromkeys(CALLS, 4)}
 
 
-@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_whichever_call_is_the_last(
-    call: str,
-    fault: str,
-    target: Credentials,
-    commands: Commands,
-    tmp_path: Path,
-) -> None:
-    most = MOST[target.adapter].get(call)
-    ends_as_if_nothing_had_been(Appending(target, tmp_path, commands), target.adapter, call, fault, most)
+def test_whichever_call_is_the_last(fault: str, target: Credentials, commands: Commands, tmp_path: Path) -> None:
+    shop = Appending(target, tmp_path, commands)
+    ends_as_if_nothing_had_been(shop, target.adapter, fault, {call: MOST[target.adapter].get(call) for call in CALLS})
 
 
 @pytest.mark.sized
@@ -46,11 +39,17 @@ def test_whichever_message_to_the_state_is_the_last(
     """Of a state on a server. What fails on the way there is tests/faults/test_network.py's."""
     url = f"postgresql://test:unasked@127.0.0.1:{postgres.port}/postgres?sslmode=disable"
     shop = Appending(duckdb_target, tmp_path, commands, state_url=url)
-    ends_as_if_nothing_had_been(shop, "state on postgres", "sendto", "killed", 30)
+    ends_as_if_nothing_had_been(shop, "state on postgres", "killed", {"sendto": 30})
 
 
-def ends_as_if_nothing_had_been(shop: Appending, way: str, call: str, fault: str, most: int | None) -> None:
-    made, plan = calls(shop, call)
+def ends_as_if_nothing_had_been(shop: Appending, way: str, fault: str, most: dict[str, int | None]) -> None:
+    """At so many of each of these calls, None: at all of them."""
+    counts, plan = calls(shop)
+    for call, points in most.items():
+        each_point(shop, plan, way, fault, call, counts.get(call, 0), points)
+
+
+def each_point(shop: Appending, plan: bytes, way: str, fault: str, call: str, made: int, most: int | None) -> None:
     assert made >= 5, f"the runner makes {made} calls of {call}"
     chance = random.Random(f"{SEED} {way} {call} {fault}")
     points = sorted(chance.sample(range(1, made + 1), min(made, many(1, most or made))))
@@ -76,8 +75,8 @@ def ends_as_if_nothing_had_been(shop: Appending, way: str, call: str, fault: str
         assert hit == len(points)
 
 
-def calls(shop: Appending, call: str) -> tuple[int, bytes]:
-    """How often an uninterrupted run makes it, and the plan that it carries out: the planner is not what is hit."""
+def calls(shop: Appending) -> tuple[dict[str, int], bytes]:
+    """How often an uninterrupted run makes each, and the plan that it carries out: the planner is not what is hit."""
     counts = shop.folder / "counts"
     shop.begin("whole")
     plan = shop.planned(*PLAN)
@@ -85,4 +84,4 @@ def calls(shop: Appending, call: str) -> tuple[int, bytes]:
     assert done.returncode == 0, done.stderr.decode()
     assert shop.judged() == []
     made = dict(re.findall(r"^(\w+)\s+(\d+)\s*$", counts.read_text(), re.MULTILINE))
-    return int(made.get(call, 0)), plan
+    return {call: int(number) for call, number in made.items()}, plan
