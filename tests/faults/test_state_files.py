@@ -149,7 +149,7 @@ def test_a_damaged_duckdb_that_holds_the_cursors_is_named_and_not_made_anew(tmp_
         bytes(8192) + good[8192:],
     ]
     surely = len(damaged)
-    for _ in range(many(3, 100)):
+    for _ in range(many(3, 30)):
         changed = bytearray(good)
         changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
         damaged.append(bytes(changed))

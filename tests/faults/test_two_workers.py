@@ -104,7 +104,7 @@ def test_a_stop_signal_ends_what_both_workers_run(server: Credentials, tmp_path:
     env = pairs.make(tmp_path / "project", server, nap_s=nap_s, lender=lender)
     took_s = []
     flags: tuple[str, ...] = ()
-    for number in range(many(1, 20)):
+    for number in range(many(1, 10)):
         signum = (signal.SIGINT, signal.SIGTERM)[number % 2]
         with connect(server, tag="watch") as watch:
             runner = pairs.start(env, *flags, workers=2, pass_fds=lender.pass_fds if number % 10 > 1 else ())
