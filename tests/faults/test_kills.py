@@ -31,7 +31,7 @@ def test_killed_over_and_over_the_history_is_as_it_must_be(
     shop = Appending(target, tmp_path, commands)
     shop.begin("whole")
     began = time.monotonic()
-    assert run(shop, shop.planned(*PLAN), None, dice) == (0, False)
+    assert run(shop, shop.planned(*PLAN), None, dice)[:2] == (0, False)
     whole_s = time.monotonic() - began
     assert shop.judged() == []
     kills = lives = 0
@@ -43,16 +43,16 @@ def test_killed_over_and_over_the_history_is_as_it_must_be(
         code = None
         while code != 0 and not has_ended(shop.state()):
             plan = shop.planned(*(["--resume"] if shop.has_begun() else PLAN))
-            code, killed = run(shop, plan, dice.uniform(0.1, 0.5) * whole_s if kills < most else None, dice)
-            assert code == 0 or killed
+            code, killed, said = run(shop, plan, dice.uniform(0.1, 0.5) * whole_s if kills < most else None, dice)
+            assert code == 0 or killed, said
             kills += killed
         assert shop.judged() == []
     of = {"batches": len(shop.batches), "kills": kills, "lives": lives}
     figure("kills at random moments", dialect=target.adapter, **of, wrong=0, wrong_tables=0)
 
 
-def run(shop: Appending, plan: bytes, after_s: float | None, dice: random.Random) -> tuple[int, bool]:
-    """How the runner ended, and whether it, or one of its processes, was there to be killed after so many seconds."""
+def run(shop: Appending, plan: bytes, after_s: float | None, dice: random.Random) -> tuple[int, bool, str]:
+    """How the runner ended, whether it, or one of its processes, was there to be killed after so many seconds, its stderr."""
     env = {key: value for key, value in shop.env.items() if key != "SLUICE_LENT_LOADER"}
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
         stdin.write(plan)
@@ -72,6 +72,6 @@ def run(shop: Appending, plan: bytes, after_s: float | None, dice: random.Random
                 pass
         code = runner.wait(120)
         stderr.seek(0)
-        said = stderr.read()
-        assert b"Traceback" not in said, said.decode()
-        return code, killed
+        said = stderr.read().decode()
+        assert "Traceback" not in said, said
+        return code, killed, said

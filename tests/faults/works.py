@@ -110,9 +110,8 @@ def plan_refill(world: World, _: ExitStack) -> Work:
 
 
 def plan_daily(world: World, _: ExitStack) -> Work:
-    world.run(
-        "run-dbt-batch", given=world.said("plan-daily", "--select", "stock broken")
-    )  # broken is first, and the last
+    """After a night that ended with its first model: that and the other are still to be run."""
+    world.run("run-dbt-batch", given=world.said("plan-daily", "--select", "stock broken"))
     return _planning(world, 2, "plan-daily", "--select", "stock broken")
 
 
