@@ -640,7 +640,14 @@ def test_the_models_of_a_killed_owner_are_free_at_once(url: str, state: State) -
     os.kill(owner.pid, signal.SIGKILL)
     owner.join(30)
     began = time.monotonic()
-    state.claim(successor, lock)
+    while True:  # Postgres lets its lock go when the backend finds the connection closed: soon, not at once
+        try:
+            state.claim(successor, lock)
+            break
+        except SluiceError as problem:
+            if problem.exit_code != BUSY or time.monotonic() - began > 1:
+                raise
+            time.sleep(0.01)
     assert time.monotonic() - began < 1
     assert not state.is_alive(state.run("run-1"))
     lock.release()
