@@ -5,12 +5,12 @@ uninterrupted run leaves: nothing is lost, nothing is there twice.
 """
 
 import random
-import re
 from pathlib import Path
 
 import pytest
 from faults.appending import Appending
 from faults.forks import Commands
+from faults.strace import CALLS, FAULTS, counted, counting, striking
 from lengths import EVERYTHING, SEED, figure, many
 from servers import Postgres
 
@@ -18,9 +18,6 @@ from sluice.profiles import Credentials
 
 pytest_plugins = ["servers"]
 
-FAULTS = {"killed": "signal=SIGKILL", "disk full": "error=ENOSPC", "disk broken": "error=EIO"}
-# write: stdout and logs; pwrite64 and fdatasync: the state; sendto: what dbt is asked, and a state on a server.
-CALLS = ["write", "pwrite64", "fdatasync", "sendto"]
 PLAN = ["--to", "2024-02-29"]
 # Of the many at which the same is done again, and of engines of which the runner knows as little as of the others.
 MOST = {"duckdb": {"pwrite64": 24}, "postgres": dict.fromkeys(CALLS, 4), "clickhouse": dict.fromkeys(CALLS, 4)}
@@ -56,9 +53,7 @@ def each_point(shop: Appending, plan: bytes, way: str, fault: str, call: str, ma
     hit = 0
     for point in points:
         shop.begin(f"{call}_{fault}_{point}".replace(" ", "_"))
-        inject = ["strace", "-o", "/dev/null", "-e", f"trace={call}"]
-        inject += ["-e", f"inject={call}:{FAULTS[fault]}:when={point}"]
-        struck = shop.run(plan, *inject)
+        struck = shop.run(plan, *striking(call, fault, point))
         said = struck.stderr.decode()
         assert "Traceback" not in said, (point, said)
         assert struck.returncode in (0, 1, 69, 78, -9, 137), (point, struck.returncode, said)
@@ -80,8 +75,7 @@ def calls(shop: Appending) -> tuple[dict[str, int], bytes]:
     counts = shop.folder / "counts"
     shop.begin("whole")
     plan = shop.planned(*PLAN)
-    done = shop.run(plan, "strace", "-c", "-U", "name,calls", "-o", str(counts))
+    done = shop.run(plan, *counting(counts))
     assert done.returncode == 0, done.stderr.decode()
     assert shop.judged() == []
-    made = dict(re.findall(r"^(\w+)\s+(\d+)\s*$", counts.read_text(), re.MULTILINE))
-    return {call: int(number) for call, number in made.items()}, plan
+    return counted(counts), plan

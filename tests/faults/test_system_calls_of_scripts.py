@@ -6,7 +6,6 @@ again as a person would; then all is as if nothing had been.
 
 import itertools
 import random
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from faults.forks import Commands
-from faults.test_system_calls import CALLS, FAULTS
+from faults.strace import CALLS, FAULTS, counted, counting, striking
 from faults.works import FILES, WORKS, Work, World
 from lengths import SEED, figure, many
 
@@ -53,25 +52,24 @@ def test_whichever_call_is_the_last(
     world = replace(world, settings=work.settings)
     shutil.copytree(folder, made)
 
-    def struck_by(*flags: str) -> subprocess.CompletedProcess[bytes]:
+    def struck_by(*tracer: str) -> subprocess.CompletedProcess[bytes]:
         shutil.rmtree(folder)
         shutil.copytree(made, folder)
-        ended = world.run(*work.command, given=work.given, tracer=("strace", *flags))
+        ended = world.run(*work.command, given=work.given, tracer=tracer)
         work.read(world, ended.stdout)
         return ended
 
     counts = tmp_path / "counts"
-    assert struck_by("-c", "-U", "name,calls", "-o", str(counts)).returncode == work.ends
+    assert struck_by(*counting(counts)).returncode == work.ends
     assert work.holds(world)
-    found = {call: int(n) for call, n in re.findall(r"^(\w+)\s+(\d+)\s*$", counts.read_text(), re.MULTILINE)}
+    found = counted(counts)
     calls = {call: found[call] for call in [*CALLS, "fsync"] if call in found}
     chance = random.Random(f"{SEED} {work.command[0]}")
     tried, stopped = 0, 0
     for call, fault in itertools.product(calls, FAULTS):
         most = MOST.get(call, 10 if work.changes else 4)
         for point in sorted(chance.sample(range(1, calls[call] + 1), min(calls[call], many(1, most)))):
-            inject = f"inject={call}:{FAULTS[fault]}:when={point}"
-            struck = struck_by("-o", "/dev/null", "-e", f"trace={call}", "-e", inject)
+            struck = struck_by(*striking(call, fault, point))
             said = (call, fault, point, struck.returncode, struck.stderr.decode())
             assert "Traceback" not in said[-1], said
             assert struck.returncode in (0, 1, 3, 65, 69, 75, 78, -9, 137), said
