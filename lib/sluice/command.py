@@ -353,6 +353,8 @@ def _execute(
         _emit(sink, summary, ctx)
     except pipe.StreamClosed:
         return code or errors.CLOSED_PIPE
+    except signals.Interrupted:
+        return code
     except OSError as problem:
         _tell(name, errors.unavailable(f"cannot write to stdout: {problem}", code="stream_unwritable"), ctx)
         return errors.UNAVAILABLE
@@ -395,12 +397,13 @@ def _emit(sink: Any, record: "Record", ctx: Context | None) -> None:
 
 
 def _emit_if_open(sink: Any, record: "Record", ctx: Context | None) -> None:
-    """For what is said on the way out: the reason for leaving matters more than a reader that has left."""
+    """For what is said on the way out: the reason for leaving matters more than a reader that has left, or takes nothing."""
     from sluice.pipe import StreamClosed
+    from sluice.signals import Interrupted
 
     try:
         _emit(sink, record, ctx)
-    except (StreamClosed, OSError):
+    except (StreamClosed, Interrupted, OSError):
         pass
 
 

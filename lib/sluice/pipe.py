@@ -16,7 +16,7 @@ import msgspec
 
 from sluice.errors import bad_stream
 from sluice.records import TYPES, Batch, Plan, Record, Summary
-from sluice.signals import interruptible
+from sluice.signals import Interrupted, interruptible
 
 MAX_LINE_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -46,7 +46,7 @@ class Writer:
         self._buffer: list[bytes] = []
 
     def write(self, record: Record) -> None:
-        """Append one record and flush. Raises StreamClosed when the reader has gone, OSError when the disk is full."""
+        """Append one record and flush, which see."""
         self._buffer.append(_encode(record) + b"\n")
         self.flush()
 
@@ -55,15 +55,28 @@ class Writer:
         self._buffer.append(line)
 
     def flush(self) -> None:
+        """Hand on what there is. Raises StreamClosed when the reader has gone, OSError when the disk is full.
+
+        A stop signal ends the wait for a reader that takes nothing (Interrupted): what is left stays for the next flush.
+        """
         if not self._buffer:
             return
         rest = memoryview(b"".join(self._buffer))
         self._buffer.clear()
         try:
             while rest:
-                rest = rest[os.write(self._fd, rest) :]
+                if not self._is_writable(0):
+                    with interruptible():
+                        self._is_writable(None)
+                rest = rest[os.write(self._fd, rest[: select.PIPE_BUF]) :]  # as much as a writable pipe takes at once
         except BrokenPipeError:
             raise StreamClosed from None
+        except Interrupted:
+            self._buffer.append(bytes(rest))
+            raise
+
+    def _is_writable(self, timeout_s: float | None) -> bool:
+        return bool(select.select([], [self._fd], [], timeout_s)[1])
 
 
 def read_lines(

@@ -1,9 +1,11 @@
 """What all commands share, on tiny ones that run as processes of their own."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -214,6 +216,28 @@ def test_a_signal_ends_a_wait_with_a_summary(
     assert running.returncode == code
     assert msgspec.json.decode(out)["exit_code"] == code
     assert b"Traceback" not in err
+
+
+def test_a_signal_ends_the_wait_for_a_reader_that_takes_nothing(
+    script: Callable[..., list[str]], env: dict[str, str], tmp_path: Path
+) -> None:
+    body = "try:\n    while True: yield unit()\nfinally:\n    open(os.environ['HOME'] + '/closed', 'w').close()"
+    running = subprocess.Popen(script(body), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    held = [0]
+    while len(held) < 2 or held[-1] == 0 or held[-1] != held[-2]:  # the pipe is full when it fills no more
+        time.sleep(0.3)
+        held.append(int.from_bytes(fcntl.ioctl(running.stdout, termios.FIONREAD, bytes(4)), sys.byteorder))
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(10) == 143
+    whole, _, half = running.stdout.read().rpartition(b"\n")
+    assert {msgspec.json.decode(line)["type"] for line in whole.splitlines()} == {"batch_result"}
+    assert b"summary" not in half, "behind half a line it would be part of it"
+    assert running.stderr.read() == b""
+    assert (tmp_path / "closed").exists()
+    running.stdout.close()
+    running.stderr.close()
 
 
 def test_a_signal_lets_work_end_before_it_stops_the_command(

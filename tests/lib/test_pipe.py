@@ -1,8 +1,10 @@
 """The stream: what comes in is judged line by line, what passes is not touched."""
 
+import contextlib
 import json
 import os
 import random
+import signal
 import tempfile
 import threading
 from collections.abc import Iterable
@@ -13,9 +15,11 @@ from builders import a_plan, a_result
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sluice import signals
 from sluice.errors import BAD_STREAM, SluiceError
 from sluice.pipe import MAX_LINE_BYTES, StreamClosed, Writer, decode, read_lines, read_records, sniff
 from sluice.records import TYPES, Record, Summary
+from sluice.signals import Interrupted
 
 PLAN, BATCHES = a_plan()
 SUMMARY = b'{"type":"summary","v":1,"run_id":"r","at":"","command":"x"}\n'
@@ -414,3 +418,20 @@ def test_a_reader_slower_than_the_writer_gets_everything() -> None:
     draining.join(10)
     os.close(read_end)
     assert bytes(got) == b"".join(lines)
+
+
+def test_a_stop_signal_ends_the_wait_for_a_reader_and_a_later_flush_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    writer = Writer(write_end)
+    lines = [b"x" * 50_000 + b"\n"] * 3
+    for line in lines:
+        writer.copy(line)
+    monkeypatch.setattr(signals, "_pending", signal.SIGTERM)
+    got = bytearray()
+    for _ in lines:
+        with contextlib.suppress(Interrupted):
+            writer.flush()
+        got += os.read(read_end, 1 << 20)
+    assert bytes(got) == b"".join(lines)
+    os.close(read_end)
+    os.close(write_end)
