@@ -15,7 +15,7 @@ from lengths import EVERYTHING
 
 from sluice.dbt_engine.loader_process import Lender
 
-LONGEST = ("test_soak", "test_killed_at_random_points_it_ends")
+LONGEST = ("test_soak", "test_kills_in_refills", "test_stops", "test_demo_gap", "test_daily_alerts")
 
 
 @pytest.fixture(scope="module")
