@@ -110,7 +110,7 @@ clickhouse: $(VENV) .venv/.clickhouse ## A real ClickHouse on loopback until Ctr
 test: $(READY) ## Everything that must hold: lint, types, pytest, bats
 	@tests/run
 
-test-faults: $(READY) ## Kills, signals, broken input, damaged files, hostile names, on three engines: many of each; an hour and more on two cores
+test-faults: $(READY) ## Kills, signals, broken input, damaged files, hostile names, on three engines: many of each; an hour at most on two cores
 	@tests/run-faults
 
 coverage: $(READY) ## Each branch of planners, protocol, state, locks and guards is taken by a test; some minutes

@@ -1,4 +1,4 @@
-"""All here is long, but for what is sized; what takes longest comes first, for its parts follow one another.
+"""All here is long, but for what is sized; what takes longest comes first, the year of nights before all.
 
 What fails says why at once: the whole takes an hour, and who ends it before would not know.
 """
@@ -32,7 +32,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
+    items.sort(key=lambda item: next((rank for rank, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST)))
 
 
 @pytest.hookimpl(trylast=True)
