@@ -7,7 +7,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,19 +179,21 @@ def test_secrets_are_kept_back_everywhere(tiny: Tiny, tmp_path: Path) -> None:
             assert "pa55word" not in text
 
 
-def test_a_reader_that_leaves_ends_the_command_quietly(
-    script: Callable[..., list[str]], env: dict[str, str], tmp_path: Path
-) -> None:
+@pytest.fixture
+def endless(script: Callable[..., list[str]], env: dict[str, str]) -> Iterator[subprocess.Popen]:
+    """A command that says units without end; when it is closed, it leaves the file `closed`."""
     body = "try:\n    while True: yield unit()\nfinally:\n    open(os.environ['HOME'] + '/closed', 'w').close()"
-    running = subprocess.Popen(script(body), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
-    assert running.stdout is not None
-    assert running.stderr is not None
-    running.stdout.readline()
-    running.stdout.close()
-    assert running.wait(60) == 141
-    assert running.stderr.read() == b""
+    with subprocess.Popen(script(body), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as running:
+        yield running
+        running.kill()
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(endless: subprocess.Popen, tmp_path: Path) -> None:
+    endless.stdout.readline()
+    endless.stdout.close()
+    assert endless.wait(60) == 141
+    assert endless.stderr.read() == b""
     assert (tmp_path / "closed").exists()
-    running.stderr.close()
 
 
 def test_a_full_disk_behind_stdout_is_unavailable(script: Callable[..., list[str]], env: dict[str, str]) -> None:
@@ -218,26 +220,18 @@ def test_a_signal_ends_a_wait_with_a_summary(
     assert b"Traceback" not in err
 
 
-def test_a_signal_ends_the_wait_for_a_reader_that_takes_nothing(
-    script: Callable[..., list[str]], env: dict[str, str], tmp_path: Path
-) -> None:
-    body = "try:\n    while True: yield unit()\nfinally:\n    open(os.environ['HOME'] + '/closed', 'w').close()"
-    running = subprocess.Popen(script(body), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
-    assert running.stdout is not None
-    assert running.stderr is not None
+def test_a_signal_ends_the_wait_for_a_reader_that_takes_nothing(endless: subprocess.Popen, tmp_path: Path) -> None:
     held = [0]
     while len(held) < 2 or held[-1] == 0 or held[-1] != held[-2]:  # the pipe is full when it fills no more
         time.sleep(0.3)
-        held.append(int.from_bytes(fcntl.ioctl(running.stdout, termios.FIONREAD, bytes(4)), sys.byteorder))
-    running.send_signal(signal.SIGTERM)
-    assert running.wait(10) == 143
-    whole, _, half = running.stdout.read().rpartition(b"\n")
+        held.append(int.from_bytes(fcntl.ioctl(endless.stdout, termios.FIONREAD, bytes(4)), sys.byteorder))
+    endless.send_signal(signal.SIGTERM)
+    assert endless.wait(10) == 143
+    whole, _, half = endless.stdout.read().rpartition(b"\n")
     assert {msgspec.json.decode(line)["type"] for line in whole.splitlines()} == {"batch_result"}
     assert b"summary" not in half, "behind half a line it would be part of it"
-    assert running.stderr.read() == b""
+    assert endless.stderr.read() == b""
     assert (tmp_path / "closed").exists()
-    running.stdout.close()
-    running.stderr.close()
 
 
 def test_a_signal_lets_work_end_before_it_stops_the_command(
