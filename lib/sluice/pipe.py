@@ -65,7 +65,7 @@ class Writer:
         self._buffer.clear()
         try:
             while rest:
-                if not self._is_writable(0):
+                if not self._is_writable(0):  # while the reader takes it, what is said on the way out arrives
                     with interruptible():
                         self._is_writable(None)
                 rest = rest[os.write(self._fd, rest[: select.PIPE_BUF]) :]  # as much as a writable pipe takes at once

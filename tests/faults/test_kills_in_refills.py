@@ -12,7 +12,7 @@ from lengths import figure
 
 pytest_plugins = ["servers", "gaps"]
 
-KILLS = int(os.environ.get("SLUICE_TEST_KILLS", "20")) // 2  # each is a start of four commands and dbt
+KILLS = (int(os.environ.get("SLUICE_TEST_KILLS", "20")) + 1) // 2  # half: each is a start of four commands and dbt
 DAY = date(2022, 5, 20)
 
 

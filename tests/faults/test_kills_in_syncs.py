@@ -37,7 +37,7 @@ def test_nothing_is_lost_and_nothing_double(
 ) -> None:
     target: Credentials = request.getfixturevalue(f"{dialect}_target")
     with opened(target, tmp_path) as source:
-        for seed in range(part * len(DATABASES) + DATABASES.index(dialect), HISTORIES, SLICES * len(DATABASES)):
+        for seed in range(DATABASES.index(dialect), HISTORIES, len(DATABASES))[part::SLICES]:
             live(source, seed)
 
 

@@ -76,9 +76,8 @@ def test_a_year_of_nights(env: dict[str, str], tmp_path: Path) -> None:
     for number in range(NIGHTS):
         night = date(2025, 1, 1) + timedelta(days=number)
         is_after = bool(failed) and failed[-1] == night - timedelta(days=1)
-        clock.set(
-            f"{night}T{'01:30' if is_after else '02:00'}:00"
-        )  # less than a day after, however slow the machine is
+        at = "01:30:00" if is_after else "02:00:00"  # less than a day after, however slow the machine is
+        clock.set(f"{night}T{at}")
         in_trouble = number % TROUBLE == TROUBLE - 1
         change(env, "insert into trouble values (1)" if in_trouble else "delete from trouble")
         print(night, file=nights.stdin, flush=True)

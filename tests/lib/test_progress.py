@@ -232,7 +232,7 @@ def world(tmp_path: Path) -> dict[str, str]:
     return kept | {
         "HOME": str(home), "DBT_PROJECT_DIR": str(shop), "DBT_PROFILES_DIR": str(shop), "LC_ALL": "C.UTF-8",
         "SLUICE_STATE_DIR": str(tmp_path / "state"), "SLUICE_LOG_DIR": str(tmp_path / "logs"),
-        "PATH": f"{ROOT / 'bin'}:{tmp_path}:{ROOT / 'tests/cli'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{ROOT / 'bin'}:{tmp_path}:{ROOT / 'tests/cli'}:{os.environ['PATH']}",
     }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stamina
 from builders import ORDERS, TOTALS, a_batch, a_plan, a_result, months_of, window
 
 from sluice.errors import BUSY, CONFIG, REFUSED, UNAVAILABLE, SluiceError
@@ -640,14 +641,13 @@ def test_the_models_of_a_killed_owner_are_free_at_once(url: str, state: State) -
     os.kill(owner.pid, signal.SIGKILL)
     owner.join(30)
     began = time.monotonic()
-    while True:  # Postgres lets its lock go when the backend finds the connection closed: soon, not at once
-        try:
+    # Postgres lets its lock go when the backend finds the connection closed: soon, not at once
+    for attempt in stamina.retry_context(
+        on=lambda problem: isinstance(problem, SluiceError) and problem.exit_code == BUSY,
+        attempts=None, timeout=1, wait_initial=0.01, wait_max=0.05,
+    ):  # fmt: skip
+        with attempt:
             state.claim(successor, lock)
-            break
-        except SluiceError as problem:
-            if problem.exit_code != BUSY or time.monotonic() - began > 1:
-                raise
-            time.sleep(0.01)
     assert time.monotonic() - began < 1
     assert not state.is_alive(state.run("run-1"))
     lock.release()
